@@ -1,0 +1,1 @@
+"""What every Trainyard service stands on: safe Kafka, ClearML over REST, projections, outbox, settings, logs."""

@@ -1,0 +1,1 @@
+"""Event contracts: all that Trainyard's services know of each other."""

@@ -1,0 +1,1 @@
+"""Intake and planner: from a run request to a ClearML queue, until the run has ended."""

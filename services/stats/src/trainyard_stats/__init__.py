@@ -1,0 +1,1 @@
+"""Statistics of runs and of model serving, as Prometheus metrics."""

@@ -1,0 +1,1 @@
+"""Turns an intent into run requests: library and command line."""

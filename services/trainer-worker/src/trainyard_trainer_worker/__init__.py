@@ -1,0 +1,1 @@
+"""Runs attempts: claims them, trains in a child process, reports and registers the model."""
