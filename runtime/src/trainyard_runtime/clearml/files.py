@@ -1,0 +1,121 @@
+"""The file server: upload, download, delete."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from trainyard_runtime.clearml.calls import Calls
+from trainyard_runtime.clearml.errors import ClearMLRefused, ClearMLUnavailable, ClearMLUnknownOutcome
+from trainyard_runtime.clearml.transport import NEVER_SENT, describe
+
+CHUNK_BYTES = 1 << 20
+
+
+class FileCalls(Calls):
+    """Files under `settings.files_host`, named by a path such as `project/run.task/models/model.zip`."""
+
+    async def upload_file(self, path: str, content: bytes | BinaryIO) -> str:
+        """Store bytes, or a seekable stream from where it stands, under `path`; returns the URL. Overwrites.
+
+        Errors: `ClearMLRefused`, `ClearMLUnavailable`, `ClearMLUnknownOutcome` (repeating is harmless: same path).
+        """
+        name = path.strip("/")
+        start = 0 if isinstance(content, bytes) else content.tell()
+
+        async def post(headers: dict[str, str]) -> httpx2.Response:
+            if not isinstance(content, bytes):
+                content.seek(start)
+            return await self._transport.http.post(
+                f"{self._files_host}/",
+                files={name: (name, content, "application/octet-stream")},
+                headers=headers,
+                timeout=self._transfer_timeout,
+            )
+
+        response = await self._authorised("files.upload", post)
+        self._check("files.upload", response.status_code, name)
+        return self.file_url(name)
+
+    async def download_file(self, url: str, target: Path) -> int:
+        """Write the file at `url` to `target` and return its size in bytes. On an error `target` may be incomplete.
+
+        Our credentials go to the configured file server only. Errors: `ClearMLRefused` (404: no such file),
+        `ClearMLUnavailable`.
+        """
+        size = 0
+        async with self._stream(url) as chunks:
+            with target.open("wb") as out:
+                async for chunk in chunks:
+                    out.write(chunk)
+                    size += len(chunk)
+        return size
+
+    async def read_file(self, url: str) -> bytes:
+        """The content of a small file."""
+        async with self._stream(url) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def delete_file(self, url: str) -> None:
+        """Delete a file. Errors: `ClearMLRefused` (404: no such file)."""
+
+        async def delete(headers: dict[str, str]) -> httpx2.Response:
+            return await self._transport.http.delete(url, headers=headers)
+
+        self._check("files.delete", (await self._authorised("files.delete", delete)).status_code, url)
+
+    def file_url(self, path: str) -> str:
+        """The URL under which the file server serves `path`."""
+        return f"{self._files_host}/{quote(path.strip('/'))}"
+
+    @property
+    def _files_host(self) -> str:
+        return self._transport.settings.files_host
+
+    @property
+    def _transfer_timeout(self) -> httpx2.Timeout:
+        settings = self._transport.settings
+        return httpx2.Timeout(settings.transfer_timeout_s, connect=settings.connect_timeout_s)
+
+    async def _authorised(
+        self, action: str, send: Callable[[dict[str, str]], Awaitable[httpx2.Response]]
+    ) -> httpx2.Response:
+        token = await self._transport.token()
+        try:
+            response = await send({"Authorization": f"Bearer {token}"})
+            if response.status_code == 401:
+                token = await self._transport.token(refused=token)
+                response = await send({"Authorization": f"Bearer {token}"})
+        except NEVER_SENT as problem:
+            raise ClearMLUnavailable(action, f"cannot reach {self._files_host} ({describe(problem)})") from problem
+        except httpx2.HTTPError as problem:
+            raise ClearMLUnknownOutcome(action, f"the answer was lost ({describe(problem)})") from problem
+        return response
+
+    @asynccontextmanager
+    async def _stream(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        ours = urlsplit(url).netloc == urlsplit(self._files_host).netloc
+        headers = {"Authorization": f"Bearer {await self._transport.token()}"} if ours else {}
+        try:
+            async with self._transport.http.stream(
+                "GET", url, headers=headers, timeout=self._transfer_timeout
+            ) as response:
+                self._check("files.download", response.status_code, url)
+                yield response.aiter_bytes(CHUNK_BYTES)
+        except httpx2.HTTPError as problem:
+            raise ClearMLUnavailable("files.download", f"{url}: {describe(problem)}") from problem
+        except ClearMLUnknownOutcome as problem:
+            raise ClearMLUnavailable("files.download", f"{url}: {problem}") from problem
+
+    @staticmethod
+    def _check(action: str, status: int, name: str) -> None:
+        if status in (200, 206):
+            return
+        if 400 <= status < 500 and status != 429:
+            raise ClearMLRefused(action, status, 0, f"the file server refused {name}")
+        raise ClearMLUnknownOutcome(action, f"the file server answered {status} for {name}")
