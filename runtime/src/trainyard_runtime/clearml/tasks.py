@@ -54,7 +54,10 @@ class TaskCalls(Calls):
 
     async def get_task(self, task_id: str, only_fields: Sequence[str] = ()) -> dict[str, Any] | None:
         """A task, or only the named (dotted) fields of it; None if there is no such task."""
-        found = await self.find_tasks({"id": [task_id]}, only_fields)
+        body: dict[str, Any] = {"id": [task_id]}
+        if only_fields:
+            body["only_fields"] = [*only_fields]
+        found = (await self._transport.read("tasks.get_all", body)).get("tasks") or []
         return found[0] if found else None
 
     async def find_tasks(self, filters: Mapping[str, Any], only_fields: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -77,7 +80,7 @@ class TaskCalls(Calls):
             body["scroll_id"] = data.get("scroll_id")
 
     async def find_tasks_by_run(self, run_ids: Iterable[str]) -> list[dict[str, Any]]:
-        """Every task that bears one of these run ids (`TASK_FIELDS_OF_A_RUN`), clones included: they have a `parent`."""
+        """Every task that bears one of these run ids, with `TASK_FIELDS_OF_A_RUN`; a clone has a `parent`."""
         wanted = sorted(set(run_ids))
         found: list[dict[str, Any]] = []
         for start in range(0, len(wanted), RUN_IDS_PER_CALL):

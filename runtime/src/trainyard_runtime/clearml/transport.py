@@ -143,7 +143,7 @@ class Transport:
 
     async def _send(self, action: str, content: bytes, content_type: str, authorization: str) -> dict[str, Any]:
         url = f"{self._settings.api_host}/{action}"
-        headers = {"Content-Type": content_type, "Authorization": authorization, "X-Trains-Client": "trainyard"}
+        headers = {"Content-Type": content_type, "Authorization": authorization}
         try:
             response = await self.http.post(url, content=content, headers=headers)
         except NEVER_SENT as problem:
