@@ -1,0 +1,152 @@
+"""Strict JSON at the door: one document, UTF-8, within limits, with no ambiguity.
+
+Refused here, before any field is looked at: an empty or missing value, a byte order mark, bytes that are not UTF-8,
+a second document or trailing bytes, duplicate keys, NaN and Infinity, numbers beyond 64 bits, lone surrogates, more
+than 64 levels, more than 10,000 values, more than 512 KiB.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from trainyard_schemas.errors import FieldError, Malformed
+
+MAX_BYTES = 512 * 1024
+MAX_DEPTH = 64
+MAX_VALUES = 10_000
+_MAX_INT_DIGITS = 19
+_INT64_MAX = 2**63 - 1
+
+
+def _refuse(detail: str, message: str, path: str = "") -> NoReturn:
+    raise Malformed(detail, FieldError(path, message))
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                _refuse("duplicate_key", "this key stands twice in one object; keep one of them", printable(key))
+            seen.add(key)
+    return result
+
+
+def _parse_int(text: str) -> int:
+    if len(text.lstrip("-")) > _MAX_INT_DIGITS or abs(int(text)) > _INT64_MAX:
+        _refuse("number_out_of_range", "a whole number is beyond 64 bits; send a smaller one")
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _refuse("number_out_of_range", "a number is beyond what a 64-bit float can hold; send a smaller one")
+    return value
+
+
+def _parse_constant(text: str) -> NoReturn:
+    _refuse("not_json", f"{text} is not JSON; leave the field out or send a number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates,
+    parse_int=_parse_int,
+    parse_float=_parse_float,
+    parse_constant=_parse_constant,
+)
+
+
+def printable(text: object, limit: int = 80) -> str:
+    """`text` cut to `limit` characters, with everything that a terminal or a log could stumble over replaced by `?`."""
+    shown = str(text)[: limit + 1]
+    shown = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in shown)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def decode_object(value: bytes | None, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """The one JSON object that `value` holds.
+
+    Raises:
+        Malformed: for every kind that the module's docstring names, with a `detail` code of its own.
+    """
+    if value is None:
+        _refuse("tombstone", "the record has no value; send the request as its value")
+    if not value.strip():
+        _refuse("empty", "the body is empty; send one JSON object")
+    if len(value) > max_bytes:
+        _refuse("too_large", f"the body has {len(value):,} bytes, the limit is {max_bytes:,}")
+    if value.startswith(b"\xef\xbb\xbf"):
+        _refuse("byte_order_mark", "the body starts with a byte order mark; send plain UTF-8 without it")
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _refuse("not_utf8", f"the body is not UTF-8 (byte {error.start}); encode it as UTF-8")
+    text = text.strip(" \t\r\n")
+    try:
+        document, end = _DECODER.raw_decode(text)
+    except RecursionError:
+        _refuse("too_deep", f"the body nests deeper than {MAX_DEPTH} levels")
+    except json.JSONDecodeError as error:
+        _refuse("not_json", f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+    if end != len(text):
+        _refuse("trailing_bytes", f"after the first JSON document there is more (character {end}); send one document")
+    if not isinstance(document, dict):
+        _refuse("not_an_object", f"the body is a JSON {_kind(document)}; send one object")
+    _check_limits(document)
+    return document
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return "list"
+    if isinstance(value, str):
+        return "string"
+    return "null" if value is None else "number or boolean"
+
+
+def _check_limits(document: dict[str, Any]) -> None:
+    pending: list[tuple[Any, int]] = [(document, 1)]
+    values = 0
+    while pending:
+        value, depth = pending.pop()
+        values += 1
+        if values > MAX_VALUES:
+            _refuse("too_many_values", f"the body holds more than {MAX_VALUES:,} values")
+        if depth > MAX_DEPTH:
+            _refuse("too_deep", f"the body nests deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            if len(value) > MAX_VALUES:
+                _refuse("too_many_values", f"the body holds more than {MAX_VALUES:,} values")
+            for key, item in value.items():
+                _check_text(key)
+                pending.append((item, depth + 1))
+        elif isinstance(value, list):
+            if len(value) > MAX_VALUES:
+                _refuse("too_many_values", f"the body holds more than {MAX_VALUES:,} values")
+            pending.extend((item, depth + 1) for item in value)
+        elif isinstance(value, str):
+            _check_text(value)
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        _refuse("lone_surrogate", "a string holds half of a surrogate pair; send whole characters")
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """One line of compact UTF-8 JSON. Raises ValueError for NaN and Infinity."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """Bytes that are equal when two documents are: keys sorted, compact, UTF-8. For digests, not for the wire."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()

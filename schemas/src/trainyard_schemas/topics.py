@@ -1,0 +1,107 @@
+"""Every topic, declared once. Created by our own command, never by a client's mistake.
+
+Names are without the prefix (`trainyard.` unless configured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from trainyard_schemas.vocabulary import TERMINAL_EVENTS, EventType
+
+DEFAULT_PREFIX = "trainyard."
+RUN_PARTITIONS = 12
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+
+class TopicName(StrEnum):
+    """The topics that code refers to."""
+
+    RUNS_REQUESTED = "runs.requested"
+    RUNS_LIFECYCLE = "runs.lifecycle"
+    RUNS_HEARTBEATS = "runs.heartbeats"
+    RUNS_COMPLETED = "runs.completed"
+    RUNS_REQUESTED_DEAD_LETTER = "runs.requested.dead-letter"
+    PLANNER_LEAD = "planner.lead"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `retention_ms` is a minimum (-1: for ever); `config` what beyond it must be set as given.
+
+    `producers` and `consumers` name services, or `anybody`.
+    """
+
+    name: TopicName
+    partitions: int
+    retention_ms: int
+    event_types: tuple[EventType, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    config: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "delete"})
+
+    def full_name(self, prefix: str) -> str:
+        """The name in Kafka under a prefix such as `trainyard.`"""
+        return f"{prefix}{self.name.value}"
+
+
+_LIFECYCLE_EVENTS = tuple(t for t in EventType if t not in (EventType.RUN_REQUESTED, EventType.ATTEMPT_HEARTBEAT))
+
+TOPICS: tuple[Topic, ...] = (
+    Topic(
+        TopicName.RUNS_REQUESTED,
+        RUN_PARTITIONS,
+        30 * _DAY_MS,
+        (EventType.RUN_REQUESTED,),
+        producers=("submitter", "anybody"),
+        consumers=("dispatcher",),
+    ),
+    Topic(
+        TopicName.RUNS_LIFECYCLE,
+        RUN_PARTITIONS,
+        90 * _DAY_MS,
+        _LIFECYCLE_EVENTS,
+        producers=("dispatcher", "trainer-worker"),
+        consumers=("dispatcher", "trainer-worker", "stats", "submitter", "anybody"),
+    ),
+    Topic(
+        TopicName.RUNS_HEARTBEATS,
+        RUN_PARTITIONS,
+        6 * _HOUR_MS,
+        (EventType.ATTEMPT_HEARTBEAT,),
+        producers=("trainer-worker",),
+        consumers=("submitter", "anybody"),
+    ),
+    Topic(
+        TopicName.RUNS_COMPLETED,
+        RUN_PARTITIONS,
+        90 * _DAY_MS,
+        tuple(sorted(TERMINAL_EVENTS)),
+        producers=("dispatcher",),
+        consumers=("anybody",),
+    ),
+    Topic(
+        TopicName.RUNS_REQUESTED_DEAD_LETTER,
+        RUN_PARTITIONS,
+        30 * _DAY_MS,
+        (),
+        producers=("dispatcher",),
+        consumers=("operators",),
+    ),
+    Topic(
+        TopicName.PLANNER_LEAD,
+        1,
+        _DAY_MS,
+        (),
+        producers=(),
+        consumers=("dispatcher",),
+    ),
+)
+
+
+def topic(name: TopicName) -> Topic:
+    """The declaration of a topic. Raises KeyError for one that nobody produces or consumes yet."""
+    return {t.name: t for t in TOPICS}[name]
