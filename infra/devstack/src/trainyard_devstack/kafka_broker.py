@@ -1,0 +1,233 @@
+"""A real Apache Kafka broker on this machine, without Docker and without an installed Java."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from trainyard_devstack.children import end_child, last_lines, start_child
+from trainyard_devstack.errors import ConfigurationError, DevstackError
+from trainyard_devstack.java import find_java
+from trainyard_devstack.kafka_config import BrokerAddress, explain_death, java_command, server_properties
+from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
+
+MIN_FREE_BYTES = 200 * 1024 * 1024
+"""Below this much free space the broker is not started: it would end in the middle of a run."""
+
+
+class EmbeddedKafka:
+    """One broker whose data lie in `data_dir`.
+
+    Data and ports are kept between starts: the same data folder comes back with the same topics, and on the same port
+    as long as that is free. Given a `port`, that very port is used or `start` refuses. The broker is ended by its own
+    pid, and it cannot outlive this process; start it from the main thread.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 0,
+        *,
+        log_path: Path | None = None,
+        jars_dir: Path | None = None,
+        start_timeout_s: float = 60.0,
+        stop_timeout_s: float = 10.0,
+        notify: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
+        self._data_dir = data_dir.resolve()
+        self._wanted_port = port
+        self._log_path = log_path or self._data_dir / "kafka.log"
+        self._jars_dir = jars_dir or default_cache_dir(os.environ)
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._notify = notify
+        self._address: BrokerAddress | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self._log_start_byte = 0
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` for clients. Only known once started."""
+        if self._address is None:
+            raise DevstackError("The embedded Kafka has no address before it is started.")
+        return self._address.bootstrap
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The broker's process; None before a start and after a stop."""
+        return self._process
+
+    def start(self) -> str:
+        """Start the broker and wait until a metadata request is answered. Returns the bootstrap address.
+
+        Raises DevstackError with the reason when it does not become ready, and leaves no process behind then.
+        """
+        self.spawn()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self.bootstrap
+
+    def spawn(self) -> None:
+        """Start the process without waiting: formats the data folder first where it is new (about 1 s)."""
+        if self._process is not None and self._process.poll() is None:
+            raise DevstackError("The embedded Kafka runs already.")
+        java = find_java(os.environ)
+        jars = ensure_jars(self._jars_dir, self._notify)
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            self._take_the_folder()
+            self._refuse_a_full_disk()
+            self._address = self._choose_address()
+            logs, properties = self._data_dir / "logs", self._data_dir / "server.properties"
+            properties.write_text(server_properties(self._address, logs), encoding="utf-8")
+            if not (logs / "meta.properties").is_file():
+                shutil.rmtree(logs, ignore_errors=True)  # a format that was cut off
+                self._format(java_command(java.program, java.major, jars, "kafka.tools.StorageTool"), properties)
+            command = java_command(java.program, java.major, jars, "kafka.Kafka", str(properties))
+            self._log_start_byte = self._log_path.stat().st_size if self._log_path.exists() else 0
+            self._process = start_child(command, log_path=self._log_path)
+        except OSError as error:
+            self.stop()
+            raise DevstackError(f"The embedded Kafka could not use {self._data_dir}: {error}.") from error
+        except DevstackError:
+            self.stop()
+            raise
+
+    def wait_until_ready(self) -> None:
+        """Return when the broker answers a metadata request; DevstackError when it has ended or the time is up."""
+        from trainyard_runtime.kafka.admin import broker_answers
+
+        deadline = time.monotonic() + self._start_timeout_s
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise DevstackError(self._death_sentence())
+            if self._port_is_open() and broker_answers(self.bootstrap, timeout_s=2.0):
+                return
+            time.sleep(0.05)
+        raise DevstackError(
+            f"The embedded Kafka was not ready within {self._start_timeout_s:.0f} s; the end of {self._log_path}:\n"
+            + last_lines(self._log_path)
+        )
+
+    def stop(self) -> None:
+        """End the broker, if it runs: SIGTERM, SIGKILL after the deadline. Its data stay."""
+        if self._process is not None:
+            end_child(self._process, grace_s=self._stop_timeout_s)
+            self._process = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _take_the_folder(self) -> None:
+        """Hold the folder's lock: Kafka itself lets a second KRaft node write into the same data for a while."""
+        if self._lock is not None:
+            return
+        lock = (self._data_dir / "in-use.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise DevstackError(
+                f"Another broker uses {self._data_dir}: end it first, or choose another data folder."
+            ) from error
+        self._lock = lock
+
+    def _refuse_a_full_disk(self) -> None:
+        free = shutil.disk_usage(self._data_dir).free
+        if free < MIN_FREE_BYTES:
+            raise DevstackError(
+                f"The embedded Kafka needs {MIN_FREE_BYTES // 2**20} MB free in {self._data_dir}, and there are"
+                f" {free // 2**20} MB: free some space, then start again."
+            )
+
+    def _choose_address(self) -> BrokerAddress:
+        """The ports of the last start where they are still free, else new ones; the wanted port or an error."""
+        kept_path = self._data_dir / "ports.json"
+        try:
+            kept = json.loads(kept_path.read_text(encoding="utf-8"))
+            address = BrokerAddress(int(kept["port"]), int(kept["controller_port"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            address = BrokerAddress(0, 0)
+        port = self._wanted_port or address.port
+        if self._wanted_port and not _is_free(port):
+            raise ConfigurationError(
+                f"Port {port} on 127.0.0.1 is taken by another program: end it, or choose another port for Kafka."
+            )
+        if not port or not _is_free(port):
+            port = _free_port()
+        controller_port = address.controller_port
+        while not controller_port or controller_port == port or not _is_free(controller_port):
+            controller_port = _free_port()
+        chosen = BrokerAddress(port, controller_port)
+        content = {"port": chosen.port, "controller_port": chosen.controller_port}
+        kept_path.write_text(json.dumps(content), encoding="utf-8")
+        return chosen
+
+    def _format(self, storage_tool: list[str], properties: Path) -> None:
+        # Kafka wants 16 bytes in URL-safe base64; the tool takes a leading "-" for an option.
+        cluster_id = "t" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        done = subprocess.run(
+            [*storage_tool, "format", "--cluster-id", cluster_id, "--config", str(properties)],
+            capture_output=True,
+            text=True,
+            timeout=self._start_timeout_s,
+            check=False,
+        )
+        if done.returncode != 0:
+            output = (done.stdout + done.stderr).strip()
+            reason = explain_death(output) or output[-500:]
+            raise DevstackError(f"Kafka's data folder {self._data_dir} could not be formatted: {reason}.")
+
+    def _port_is_open(self) -> bool:
+        assert self._address is not None
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            return probe.connect_ex(("127.0.0.1", self._address.port)) == 0
+
+    def _death_sentence(self) -> str:
+        reason = explain_death(last_lines(self._log_path, 400, since_byte=self._log_start_byte))
+        if reason is not None:
+            return f"The embedded Kafka ended while starting: {reason}. Its log: {self._log_path}"
+        tail = last_lines(self._log_path, since_byte=self._log_start_byte)
+        return f"The embedded Kafka ended while starting; the end of its log {self._log_path}:\n{tail}"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
