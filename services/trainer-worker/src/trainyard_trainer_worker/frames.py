@@ -1,0 +1,184 @@
+"""From a parsed table to features and a target: column kinds, labels, classes. Pure: no I/O, no fitting.
+
+Every trainer sees the same three kinds of columns: `number` (float64; booleans are 0 and 1), `category` (text) and
+`date` (ISO 8601 text). Whatever must be learned from data (medians, categories) is learned later, by the model's own
+pipeline, from the training part only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trainyard_trainer_worker.spec import Detail, clean, invalid_dataset, invalid_request, listed
+
+MIN_ROWS = 10
+DATE_SHARE = 0.95
+DATE_SAMPLE = 1_000
+MAX_INFERRED_CLASSES = 20
+
+Kind = Literal["number", "category", "date"]
+TaskType = Literal["classification", "regression"]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A feature: its name in the data and what it holds."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The label of the rows that have one.
+
+    `rows` are positions in the parsed table (0 is the first line of data). For classification `values` are codes into
+    `classes`, which are sorted; for regression they are the numbers and `classes` is empty.
+    """
+
+    task_type: TaskType
+    rows: Ints
+    values: npt.NDArray[Any]
+    classes: tuple[Any, ...]
+    dropped_rows: int
+
+
+def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Target:
+    """The target in column `label`; rows without a label are dropped and counted.
+
+    Raises AttemptError: label_missing, too_few_rows, one_class, label_not_numeric, too_many_classes, field_invalid.
+    """
+    if label not in frame.columns:
+        raise invalid_dataset(
+            Detail.LABEL_MISSING, f"there is no column {clean(label)}; the columns are {listed(list(frame.columns))}"
+        )
+    column = frame[label]
+    kind = _task_type(column, task_type)
+    if kind == "regression":
+        numbers = _numeric_label(column, label)
+        present = np.isfinite(numbers)
+        return _checked(Target(kind, np.flatnonzero(present), numbers[present], (), int((~present).sum())), label)
+    present = column.notna().to_numpy(dtype=bool)
+    labels = [_plain(value) for value in column[present]]
+    if any(isinstance(value, str) for value in labels):
+        labels = [str(value) for value in labels]
+    classes = tuple(sorted(set(labels)))
+    position = {value: code for code, value in enumerate(classes)}
+    codes = np.array([position[value] for value in labels], dtype=np.int64)
+    return _checked(Target(kind, np.flatnonzero(present), codes, classes, int((~present).sum())), label)
+
+
+def _task_type(column: pd.Series[Any], asked: str | None) -> TaskType:
+    if asked == "classification":
+        return "classification"
+    if asked == "regression":
+        return "regression"
+    if asked is not None:
+        raise invalid_request(
+            Detail.FIELD_INVALID, f"task_type is {clean(asked)}; this trainer knows classification and regression"
+        )
+    many = column.nunique() > MAX_INFERRED_CLASSES
+    return "regression" if pd.api.types.is_numeric_dtype(column) and many else "classification"
+
+
+def _numeric_label(column: pd.Series[Any], label: str) -> Floats:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = column[np.isnan(numbers) & column.notna().to_numpy(dtype=bool)]
+    if len(wrong):
+        raise invalid_dataset(
+            Detail.LABEL_NOT_NUMERIC,
+            f"regression needs numbers in {clean(label)}, but {len(wrong)} of {len(column)} rows hold text, such as "
+            f"{listed(list(wrong.unique()[:3]))}; use task_type classification or clean the column",
+        )
+    return numbers
+
+
+def _plain(value: Any) -> Any:
+    """A label as a Python value: integral floats become integers (a column with gaps reads as floats)."""
+    item = value.item() if isinstance(value, np.generic) else value
+    if isinstance(item, float) and item.is_integer():
+        return int(item)
+    return item
+
+
+def _checked(target: Target, label: str) -> Target:
+    n = len(target.rows)
+    if n < MIN_ROWS:
+        raise invalid_dataset(
+            Detail.TOO_FEW_ROWS, f"{n} rows have a value in {clean(label)}; at least {MIN_ROWS} are needed"
+        )
+    distinct = len(target.classes) if target.task_type == "classification" else len(np.unique(target.values))
+    if distinct < 2:
+        only = target.classes[0] if target.classes else target.values[0]
+        raise invalid_dataset(
+            Detail.ONE_CLASS, f"every row has the same value {clean(only)} in {clean(label)}; there is nothing to learn"
+        )
+    if target.task_type == "classification" and distinct > max(MAX_INFERRED_CLASSES, n // 2):
+        raise invalid_dataset(
+            Detail.TOO_MANY_CLASSES,
+            f"{clean(label)} has {distinct} classes in {n} rows; use task_type regression or another label",
+        )
+    return target
+
+
+def infer_columns(train: pd.DataFrame, excluded: Sequence[str]) -> tuple[Column, ...]:
+    """The features in the training part and their kinds; columns without any value there are left out.
+
+    Raises AttemptError(no_features).
+    """
+    columns = tuple(
+        Column(name, _kind(train[name]))
+        for name in train.columns
+        if name not in excluded and bool(train[name].notna().any())
+    )
+    if not columns:
+        raise invalid_dataset(
+            Detail.NO_FEATURES, f"nothing is left to learn from beside {listed(list(excluded))}: add feature columns"
+        )
+    return columns
+
+
+def _kind(column: pd.Series[Any]) -> Kind:
+    if pd.api.types.is_numeric_dtype(column):
+        return "number"
+    values = column.dropna()
+    if all(isinstance(value, bool | np.bool_) for value in values):
+        return "number"
+    sample = values.iloc[:DATE_SAMPLE].astype(str)
+    dates = pd.to_datetime(sample, errors="coerce", format="ISO8601", utc=True).notna()
+    return "date" if dates.mean() >= DATE_SHARE else "category"
+
+
+def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
+    """The table that models take: exactly `columns`, float64 or text with None; infinities count as missing."""
+    return pd.DataFrame({column.name: _converted(frame[column.name], column.kind) for column in columns})
+
+
+def _converted(values: pd.Series[Any], kind: Kind) -> pd.Series[Any]:
+    if kind == "number":
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        return numbers.where(np.isfinite(numbers))
+    text = values.astype("object")
+    return text.where(text.notna(), None).map(lambda value: None if value is None else str(value)).astype("object")
+
+
+def to_records(features: pd.DataFrame) -> list[list[Any]]:
+    """Rows as JSON-safe lists; numbers survive the round trip through JSON exactly."""
+    return [
+        [None if value is None or value != value else value for value in row] for row in features.to_numpy().tolist()
+    ]
+
+
+def from_records(rows: Sequence[Sequence[Any]], columns: Sequence[Column]) -> pd.DataFrame:
+    """The inverse of `to_records`."""
+    data: Mapping[str, list[Any]] = {column.name: [row[i] for row in rows] for i, column in enumerate(columns)}
+    series = {name: pd.Series(values, dtype="object") for name, values in data.items()}
+    return to_features(pd.DataFrame(series), columns)
