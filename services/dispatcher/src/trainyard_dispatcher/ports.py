@@ -1,0 +1,94 @@
+"""What the planner's executor needs of the world, as small ports with guarantees.
+
+Every effect ends in one of three ways, told apart by the adapter: it happened (a value), it certainly did not
+(`Refused`, `NotDone`), or nobody knows (`OutcomeUnknown`). Nothing here retries by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from trainyard_schemas.events import Fact, OriginRecord
+
+
+class TaskStatus(StrEnum):
+    """A ClearML task's status, as far as the planner tells them apart. `MISSING`: there is no such task."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    STOPPED = "stopped"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PUBLISHED = "published"
+    OTHER = "other"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTask:
+    """A ClearML task that bears our marker (`Run/run_id`, `Run/attempt`) and is no clone (has no parent)."""
+
+    task_id: str
+    run_id: str
+    attempt: int
+    status: TaskStatus
+
+
+class Refused(Exception):
+    """The server understood and said no; nothing changed. `detail` is a code, the message a sentence."""
+
+    def __init__(self, detail: str, message: str) -> None:
+        super().__init__(message)
+        self.detail = detail
+        self.message = message
+
+
+class NotDone(Exception):
+    """It certainly did not happen (not reached, not sent); it may be tried again."""
+
+
+class OutcomeUnknown(Exception):
+    """It was sent and the answer is lost: it may have happened, or may still happen."""
+
+
+class Tasks(Protocol):
+    """ClearML's tasks and queues. All methods may raise Refused, NotDone; effects also OutcomeUnknown."""
+
+    async def queue_id(self, name: str) -> str:
+        """The id of a queue by its exact name. Raises Refused(`unknown_queue`) where there is none."""
+
+    async def create(self, project: str, body: Mapping[str, Any]) -> str:
+        """Create a task in one call and return its id. Never retried here."""
+
+    async def enqueue(self, task_id: str, queue_id: str) -> None:
+        """Put a task into a queue. A task that stands there already counts as done."""
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """The task's status now; the read follows all effects that were answered before."""
+
+    async def find(self, run_ids: Sequence[str]) -> Sequence[FoundTask]:
+        """All marked tasks of these runs that have no parent, archived ones too."""
+
+    async def close(self, task_id: str, status: TaskStatus, message: str) -> None:
+        """Set `completed`, `failed` or `stopped` on a task that is in progress."""
+
+
+class Ledger(Protocol):
+    """The book of record."""
+
+    async def append(self, fact: Fact) -> None:
+        """Append a fact under its natural id to its run's partition; returns when it is durable.
+
+        Raises NotDone or OutcomeUnknown; the same fact may be appended again in both cases.
+        """
+
+
+class DeadLetters(Protocol):
+    """The keepers of what was refused."""
+
+    async def put(self, origin: OriginRecord, run_id: str, reason: str, detail: str, message: str) -> None:
+        """Keep the record at `origin`, byte for byte, with why. Raises NotDone or OutcomeUnknown."""
