@@ -1,0 +1,213 @@
+"""The published documents of the contracts, made from the code that enforces them: JSON Schemas and AsyncAPI.
+
+Pure: a document is a function of the code and of the golden examples. `generate` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainyard_schemas.events import FACTS, dataschema
+from trainyard_schemas.runs import SCHEMA_VERSION as REQUEST_VERSION
+from trainyard_schemas.runs import RunRequest
+from trainyard_schemas.topics import DEFAULT_PREFIX, TOPICS, Topic, TopicName
+from trainyard_schemas.vocabulary import EventType
+
+SERVICES = ("submitter", "dispatcher", "trainer-worker", "stats")
+_DRAFT_2020_12 = "https://json-schema.org/draft/2020-12/schema"
+_STRUCTURED = "application/cloudevents+json"
+DEAD_LETTER_HEADERS = (
+    ("trainyard-reason", "why the record could not be handled, from the closed vocabulary of reasons"),
+    ("trainyard-detail", "a code that narrows the reason"),
+    ("trainyard-message", "a sentence that names the field, what was wrong and what to do"),
+    ("trainyard-origin-topic", "where the record stood"),
+    ("trainyard-origin-partition", "where the record stood"),
+    ("trainyard-origin-offset", "where the record stood"),
+    ("trainyard-origin-timestamp", "the record's own timestamp, milliseconds since the epoch"),
+    ("trainyard-run-id", "the run_id of the run.rejected that answers the record"),
+)
+
+
+def schema_path(event_type: EventType, version: int) -> str:
+    """Where the schema of an event's data is, below the folder of schemas: `run.accepted/1.json`."""
+    return f"{event_type.short}/{version}.json"
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schema (2020-12) of the data of every event type and version, by `schema_path`.
+
+    They hold what one field alone can break. Rules between fields, and the registry of trainers, are checked by
+    `upcasting.parse_request`.
+    """
+    found = {
+        schema_path(EventType.RUN_REQUESTED, 1): _request_v1(),
+        schema_path(EventType.RUN_REQUESTED, REQUEST_VERSION): _headed(
+            RunRequest.model_json_schema(), f"urn:trainyard:schema:run.requested:{REQUEST_VERSION}"
+        ),
+    }
+    for event_type, fact in FACTS.items():
+        found[schema_path(event_type, 1)] = _headed(fact.model_json_schema(), dataschema(event_type))
+    return found
+
+
+def _headed(schema: Mapping[str, Any], identity: str) -> dict[str, Any]:
+    return {"$schema": _DRAFT_2020_12, "$id": identity, **schema}
+
+
+def _request_v1() -> dict[str, Any]:
+    """Version 1: the same fields, no version said or 1, and unknown top-level fields pass."""
+    schema = RunRequest.model_json_schema()
+    schema["description"] = (
+        "One request to train, version 1: schema_version is absent or 1, unknown top-level fields are kept and not "
+        "used. Upcast to version 2 on reading."
+    )
+    schema["properties"]["schema_version"] = {"const": 1, "default": 1, "title": "Schema Version", "type": "integer"}
+    schema["required"] = [name for name in schema["required"] if name != "schema_version"]
+    schema["additionalProperties"] = True
+    return _headed(schema, "urn:trainyard:schema:run.requested:1")
+
+
+def asyncapi(examples: Mapping[EventType, Sequence[tuple[str, Mapping[str, Any]]]]) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document of all topics. `examples` are whole CloudEvents by type, each with its name."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Trainyard",
+            "version": "0.1.0",
+            "description": "Requests to train, the facts of every run, and their outcomes. Topics bear the default "
+            f"prefix {DEFAULT_PREFIX!r} here; it is configurable.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": _STRUCTURED,
+        "channels": {channel_id(topic.name): _channel(topic) for topic in TOPICS},
+        "operations": {name: operation for topic in TOPICS for name, operation in _operations(topic)},
+        "components": {
+            "messages": {
+                **{t.short: _message(t, examples.get(t, ())) for t in EventType},
+                "run.requested.bare": _bare_request(examples.get(EventType.RUN_REQUESTED, ())),
+                "dead-letter": _dead_letter(),
+            },
+            "schemas": {"CloudEvent": _cloud_event()},
+        },
+    }
+
+
+def channel_id(name: TopicName) -> str:
+    """A topic's name as AsyncAPI's tools like ids: `runs_requested`."""
+    return name.value.replace(".", "_").replace("-", "_")
+
+
+def _messages_of(topic: Topic) -> list[str]:
+    names = [t.short for t in topic.event_types]
+    if topic.name is TopicName.RUNS_REQUESTED:
+        names.append("run.requested.bare")
+    if topic.name.value.endswith(".dead-letter"):
+        names.append("dead-letter")
+    return names
+
+
+def _channel(topic: Topic) -> dict[str, Any]:
+    return {
+        "address": topic.full_name(DEFAULT_PREFIX),
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _messages_of(topic)},
+        "bindings": {
+            "kafka": {
+                "partitions": topic.partitions,
+                "topicConfiguration": {
+                    "cleanup.policy": [topic.config["cleanup.policy"]],
+                    "retention.ms": topic.retention_ms,
+                },
+            }
+        },
+    }
+
+
+def _operations(topic: Topic) -> list[tuple[str, dict[str, Any]]]:
+    """What each service of ours does with a topic. Anybody else does the opposite of what is named here."""
+    channel = channel_id(topic.name)
+    return [
+        (
+            f"{service}.{action}.{channel}",
+            {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{channel}"},
+                "tags": [{"name": service}],
+                "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in _messages_of(topic)],
+            },
+        )
+        for action, names in (("send", topic.producers), ("receive", topic.consumers))
+        for service in names
+        if service in SERVICES
+    ]
+
+
+def _message(event_type: EventType, examples: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    version = REQUEST_VERSION if event_type is EventType.RUN_REQUESTED else 1
+    doc = RunRequest.__doc__ if event_type is EventType.RUN_REQUESTED else FACTS[event_type].__doc__
+    return {
+        "name": event_type.value,
+        "title": event_type.short,
+        "summary": (doc or "").strip().partition("\n")[0],
+        "contentType": _STRUCTURED,
+        "payload": {
+            "allOf": [
+                {"$ref": "#/components/schemas/CloudEvent"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": event_type.value},
+                        "data": {"$ref": f"./draft/{schema_path(event_type, version)}"},
+                    },
+                },
+            ]
+        },
+        "examples": [{"name": name, "payload": dict(payload)} for name, payload in examples],
+    }
+
+
+def _bare_request(examples: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    return {
+        "name": "run.requested.bare",
+        "title": "run.requested as a bare JSON body",
+        "summary": "The data alone, without an envelope: what `kcat` sends.",
+        "contentType": "application/json",
+        "payload": {"$ref": f"./draft/{schema_path(EventType.RUN_REQUESTED, REQUEST_VERSION)}"},
+        "examples": [{"name": name, "payload": dict(payload["data"])} for name, payload in examples],
+    }
+
+
+def _dead_letter() -> dict[str, Any]:
+    return {
+        "name": "dead-letter",
+        "title": "a record that could not be handled",
+        "summary": "The original key, value and headers, byte for byte, with why and whence in further headers.",
+        "contentType": "application/octet-stream",
+        "headers": {
+            "type": "object",
+            "properties": {name: {"type": "string", "description": text} for name, text in DEAD_LETTER_HEADERS},
+            "required": [name for name, _ in DEAD_LETTER_HEADERS],
+        },
+        "payload": {},
+    }
+
+
+def _cloud_event() -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    return {
+        "type": "object",
+        "description": "CloudEvents 1.0, structured JSON.",
+        "required": ["specversion", "id", "source", "type", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": text,
+            "source": text,
+            "type": text,
+            "subject": {**text, "description": "the run_id"},
+            "time": {"type": "string", "format": "date-time"},
+            "datacontenttype": {"const": "application/json"},
+            "dataschema": {**text, "description": "the name of the schema of data, with its version"},
+            "writer": {**text, "description": "one incarnation of the process that wrote the event"},
+            "data": {"type": "object"},
+        },
+    }
