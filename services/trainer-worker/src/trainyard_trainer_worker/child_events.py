@@ -91,7 +91,9 @@ def encode(event: PhaseStarted | PhaseEnded | Progress | Scalar | Warned) -> byt
 
 def decode(line: bytes) -> ChildEvent:
     """The event in `line`. Raises ValueError, KeyError or TypeError where it is none."""
-    data: dict[str, Any] = json.loads(line)
+    data: Any = json.loads(line)
+    if not isinstance(data, dict):
+        raise TypeError("an event is a JSON object")
     kind = _KINDS[data.pop("event")]
     if "phase" in data:
         data["phase"] = Phase(data["phase"])

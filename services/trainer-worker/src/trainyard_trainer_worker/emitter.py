@@ -22,6 +22,7 @@ from trainyard_trainer_worker.child_events import (
 PROGRESS_EVERY_S = 0.2
 MAX_SCALARS = 5_000
 MAX_WARNINGS = 50
+MAX_WARNING_CHARS = 1_000
 
 
 class Emitter:
@@ -78,6 +79,7 @@ class Emitter:
 
     def warn(self, message: str) -> None:
         """See `Reporter.warn`. The same message counts once."""
+        message = message[:MAX_WARNING_CHARS]
         with self._lock:
             if message in self.warnings or len(self.warnings) >= MAX_WARNINGS:
                 return

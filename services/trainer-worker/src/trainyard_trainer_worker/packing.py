@@ -97,8 +97,8 @@ def pack(
             info.mode = 0o644
             tar.addfile(info, io.BytesIO(members[name]))
     partial.replace(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as packed:
+        digest = hashlib.file_digest(packed, "sha256").hexdigest()
     return ModelFile(path.name, digest, path.stat().st_size)
 
 

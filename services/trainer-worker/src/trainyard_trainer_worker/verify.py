@@ -28,7 +28,7 @@ TOLERANCE = 1e-6
 
 
 def verify(path: Path, expected_sha256: str | None = None) -> dict[str, Any]:
-    """The verdict on one archive: `ok`, `rows`, `max_difference` (relative, of numbers and probabilities), `problem`."""
+    """The verdict on one archive: `ok`, `rows`, `max_difference` (relative), `seconds`, `problem`."""
     started = time.monotonic()
     try:
         archive = packing.read(path, expected_sha256)
