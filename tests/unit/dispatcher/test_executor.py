@@ -1,0 +1,153 @@
+"""What the executor does through its ports, and what it knows afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.unit.dispatcher.runs import ROUTING, accepted, dispatched, state_after
+
+from trainyard_dispatcher import plan as pl
+from trainyard_dispatcher.executor import Executor
+from trainyard_dispatcher.plan import Known
+from trainyard_dispatcher.ports import FoundTask, NotDone, OutcomeUnknown, Refused, TaskStatus
+from trainyard_schemas import events as ev
+from trainyard_schemas.lifecycle import RunState
+
+NOW = 50.0
+
+
+@dataclass
+class World:
+    """ClearML, the log and the dead letters at the ports; `fails` raises an error in place of a call."""
+
+    fails: dict[str, Exception] = field(default_factory=dict)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
+    found: Sequence[FoundTask] = ()
+    now_status: TaskStatus = TaskStatus.CREATED
+    windows: list[str] = field(default_factory=list)
+
+    def _call(self, name: str, argument: Any) -> None:
+        self.calls.append((name, argument))
+        if name in self.fails:
+            raise self.fails[name]
+
+    async def queue_id(self, name: str) -> str:
+        self._call("queue_id", name)
+        return f"q-{name}"
+
+    async def create(self, project: str, body: Mapping[str, Any]) -> str:
+        self._call("create", (project, body))
+        return "task-new"
+
+    async def enqueue(self, task_id: str, queue_id: str) -> None:
+        self._call("enqueue", (task_id, queue_id))
+
+    async def status(self, task_id: str) -> TaskStatus:
+        self._call("status", task_id)
+        return self.now_status
+
+    async def find(self, run_ids: Sequence[str]) -> Sequence[FoundTask]:
+        self._call("find", run_ids)
+        return self.found
+
+    async def close(self, task_id: str, status: TaskStatus, message: str) -> None:
+        self._call("close", (task_id, status))
+
+    async def append(self, fact: ev.Fact) -> None:
+        self._call("append", fact)
+
+    async def put(self, origin: ev.OriginRecord, run_id: str, reason: str, detail: str, message: str) -> None:
+        self._call("put", run_id)
+
+
+def _perform(world: World, action: pl.Action, state: RunState | None, known: Known | None = None) -> Known:
+    executor = Executor(world, world, world, ROUTING, "trainyard.", world.windows.append)
+    states = {} if state is None else {state.run_id: state}
+    run_id = action.run_ids[0] if isinstance(action, pl.Search) else action.run_id
+    before = {} if known is None else {run_id: known}
+    return asyncio.run(executor.perform(action, states, before, lambda: NOW))[run_id]
+
+
+def test_a_task_is_created_in_one_call_with_everything_in_it() -> None:
+    world = World()
+    state = state_after(accepted(tags=["mine"], project="Wines"))
+    known = _perform(world, pl.Create(state.run_id, 1, "cpu"), state)
+    assert [name for name, _ in world.calls] == ["queue_id", "create"]
+    project, body = world.calls[1][1]
+    assert project == "Wines"
+    assert body["name"] == "wine-run"
+    assert body["tags"] == ["automl", "trainer:sklearn", "schema:v2", "mine"]
+    assert body["container"] == {"image": "f3.sklearn-trainer:latest"}
+    run = {name: item["value"] for name, item in body["hyperparams"]["Run"].items()}
+    assert (run["run_id"], run["attempt"], run["accepted_offset"]) == (state.run_id, "1", "0")
+    assert body["hyperparams"]["Dataset"]["label"]["value"] == "target"
+    assert known == Known(attempt=1, task_id="task-new", status=TaskStatus.CREATED)
+    assert world.windows == ["D1", "D2"]
+
+
+def test_an_unknown_queue_is_refused_before_a_task_is_made() -> None:
+    world = World(fails={"queue_id": Refused("unknown_queue", "there is no queue 'typo'")})
+    state = state_after(accepted(queue="typo"))
+    known = _perform(world, pl.Create(state.run_id, 1, "typo"), state)
+    assert known.refused == ("unknown_queue", "there is no queue 'typo'")
+    assert [name for name, _ in world.calls] == ["queue_id"]
+
+
+def test_after_an_unknown_create_the_planner_must_look_first() -> None:
+    state = state_after(accepted())
+    known = _perform(World(fails={"create": OutcomeUnknown()}), pl.Create(state.run_id, 1, "cpu"), state)
+    assert known.must_search
+    assert known.retry_at > NOW
+    world = World(
+        found=[FoundTask("b", state.run_id, 1, TaskStatus.CREATED), FoundTask("a", state.run_id, 2, TaskStatus.CREATED)]
+    )
+    found = _perform(world, pl.Search((state.run_id,)), state, known)
+    assert (found.task_id, found.attempt, found.searched, found.must_search) == ("b", 1, True, False)
+    assert found.status is None, "a task that was found may have been enqueued by another planner"
+
+
+def test_after_an_unknown_enqueue_the_status_is_read_again() -> None:
+    first = accepted()
+    state = state_after(first, dispatched(first.run_id))
+    mine = Known(attempt=1, task_id="task-1", status=TaskStatus.CREATED)
+    enqueue = pl.Enqueue(state.run_id, "task-1", "q-cpu")
+    assert _perform(World(fails={"enqueue": OutcomeUnknown()}), enqueue, state, mine).status is None
+    assert _perform(World(fails={"enqueue": Refused("wrong_status", "it runs")}), enqueue, state, mine).status is None
+    missing = _perform(World(fails={"enqueue": Refused("no_such_task", "gone")}), enqueue, state, mine)
+    assert missing.status is TaskStatus.MISSING
+    assert _perform(World(), enqueue, state, mine).status is TaskStatus.QUEUED
+
+
+def test_a_call_that_was_not_done_is_tried_again_after_a_growing_pause() -> None:
+    first = accepted()
+    state = state_after(first, dispatched(first.run_id))
+    world = World(fails={"status": NotDone()})
+    once = _perform(world, pl.ReadStatus(state.run_id, "task-1"), state)
+    twice = _perform(world, pl.ReadStatus(state.run_id, "task-1"), state, once)
+    assert NOW < once.retry_at < twice.retry_at
+    assert _perform(World(), pl.ReadStatus(state.run_id, "task-1"), state, twice).failures == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "closed"), [(TaskStatus.IN_PROGRESS, False), (TaskStatus.COMPLETED, True), (TaskStatus.MISSING, True)]
+)
+def test_an_ended_run_is_closed_once_its_task_is_not_in_progress(status: TaskStatus, closed: bool) -> None:
+    first = accepted()
+    run = first.run_id
+    failed = ev.AttemptFailed.model_validate({"run_id": run, "attempt": 1, "reason": "clearml_rejected"})
+    end = pl.run_end(state_after(first, dispatched(run), failed), NOW)
+    state = state_after(first, dispatched(run), failed, end)
+    known = _perform(World(now_status=status), pl.ReadStatus(run, "task-1"), state)
+    assert (known.closed, known.status) == (closed, status)
+
+
+def test_a_lost_conflict_is_kept_as_a_dead_letter_before_it_is_answered() -> None:
+    world = World()
+    (action,) = pl.reject_conflicts([accepted()], {}, frozenset(), 0.0)
+    known = _perform(world, action, None)
+    assert [name for name, _ in world.calls] == ["put", "append"]
+    assert known.visible_by > NOW
