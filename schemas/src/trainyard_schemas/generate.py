@@ -19,6 +19,13 @@ from trainyard_schemas.documents import asyncapi, json_schemas
 from trainyard_schemas.vocabulary import EventType
 
 
+class _NoAliases(yaml.SafeDumper):
+    """Writes a part that stands twice twice: anchors are hard to read, and not every tool follows them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def load_examples(folder: Path) -> dict[EventType, list[tuple[str, Mapping[str, Any]]]]:
     """The golden CloudEvents `examples/<event>/<name>.json` by event type, in the order of their names."""
     return {
@@ -36,7 +43,9 @@ def render(folder: Path) -> dict[Path, str]:
         folder / "draft" / path: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
         for path, schema in json_schemas().items()
     }
-    document = yaml.safe_dump(asyncapi(load_examples(folder)), sort_keys=False, allow_unicode=True, width=120)
+    document = yaml.dump(
+        asyncapi(load_examples(folder)), Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=120
+    )
     files[folder / "asyncapi.yaml"] = (
         f"# Generated from the code by `python -m trainyard_schemas.generate`; not edited by hand.\n{document}"
     )
