@@ -44,8 +44,7 @@ def add_batch(call: Call) -> dict[str, Any]:
     for task_id in {task_id for task_id, _, _ in good}:
         call.store.put("task", {**(tasks[task_id] or {}), "last_update": call.timestamp})
     call.store.add_events(good)
-    infos = [{"error": problem, "count": count} for problem, count in problems.items()]
-    return {"added": len(good), "errors": sum(problems.values()), "errors_info": infos}
+    return {"added": len(good), "errors": sum(problems.values()), "errors_info": problems}
 
 
 def get_task_log(call: Call) -> dict[str, Any]:

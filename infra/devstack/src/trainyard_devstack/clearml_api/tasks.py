@@ -17,7 +17,7 @@ STORED_AT_CREATION: Final = (
 EDITABLE: Final = ("name", "type", "project", "parent", *STORED_AT_CREATION)
 KEPT_BY_CLONE: Final = (
     *("comment", "tags", "system_tags", "script", "hyperparams", "configuration", "container", "execution", "models"),
-    *("input", "output_dest", "project", "type"),
+    *("input", "output", "project", "type"),
 )
 
 
@@ -84,6 +84,7 @@ def new_task(call: Call, name: str, kind: str) -> dict[str, Any]:
         "models": {"input": [], "output": []},
         "script": {},
         "container": {},
+        "output": {},
     }
 
 
@@ -94,6 +95,7 @@ def create(call: Call) -> dict[str, Any]:
     for field in ("project", "parent", *STORED_AT_CREATION):
         if call.body.get(field) is not None:
             task[field] = call.body[field]
+    _set_output(task)
     task["execution"].setdefault("artifacts", [])
     task["models"] = {"input": [], "output": [], **task["models"]}
     call.store.put("task", task)
@@ -115,6 +117,7 @@ def edit(call: Call) -> dict[str, Any]:
             task[name] = {**task.get(name, {}), **value}
         else:
             task[name] = value
+    _set_output(task)
     save(call, task)
     return updated(fields)
 
@@ -198,6 +201,12 @@ def _set_archived(call: Call, task_id: str, *, archived: bool) -> dict[str, Any]
     task["system_tags"] = [*tags, "archived"] if archived else tags
     save(call, task)
     return {"archived" if archived else "unarchived": True}
+
+
+def _set_output(task: dict[str, Any]) -> None:
+    """What is sent as `output_dest` is shown as `output.destination`."""
+    if "output_dest" in task:
+        task["output"] = {**(task.get("output") or {}), "destination": task.pop("output_dest")}
 
 
 def _named(call: Call, kind: str, doc_id: Any) -> dict[str, Any] | None:
