@@ -1,13 +1,25 @@
-"""What a Kafka record is to us, and what can go wrong with the log; no client in sight."""
+"""A record as any client of ours sees it, and what can go wrong with the log. Pure.
+
+LogError
+  +- LogUnavailable   certainly nothing was appended, or a read got no answer: try again later
+  +- AppendUnknown    the record was sent and no acknowledgement came: append the very same record again
+  +- RecordTooLarge   the record can never be appended
+  +- OffsetGone       the offset is not in the log: deleted by retention, or the topic was created again
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from trainyard_schemas.ids import Origin
+
+RecordHeaders = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands in the log; `timestamp_ms` since the epoch, headers as raw bytes."""
+    """One record of a topic, as it stands there. `timestamp_ms` since the epoch."""
 
     topic: str
     partition: int
@@ -17,14 +29,27 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
+    @property
+    def origin(self) -> Origin:
+        """Where the record stands."""
+        return Origin(self.topic, self.partition, self.offset, self.timestamp_ms)
 
-class LogUnavailable(Exception):
-    """The log cannot be reached or did not answer in time; nothing was written."""
+
+class LogError(Exception):
+    """Any failure of the log."""
+
+
+class LogUnavailable(LogError):
+    """The log cannot be reached or did not answer in time. But for AppendUnknown, nothing was written: try again."""
 
 
 class AppendUnknown(LogUnavailable):
-    """The answer to an append was lost: it may stand in the log or not. Append the same record again."""
+    """The answer to an append was lost: it may stand in the log or not. Append the very same record again."""
 
 
-class LogRefused(Exception):
-    """The broker refuses this record or this client; the same again would be refused again."""
+class LogRefused(LogError):
+    """The broker refuses this record (too large, ...) or this client; the same again would be refused again."""
+
+
+class OffsetGone(LogError):
+    """The offset is not in the log: deleted by retention, or the topic was created again."""
