@@ -76,10 +76,10 @@ def decode_object(value: bytes | None, *, max_bytes: int = MAX_BYTES) -> dict[st
     """
     if value is None:
         _refuse("tombstone", "the record has no value; send the request as its value")
-    if not value.strip():
-        _refuse("empty", "the body is empty; send one JSON object")
     if len(value) > max_bytes:
         _refuse("too_large", f"the body has {len(value):,} bytes, the limit is {max_bytes:,}")
+    if not value.strip():
+        _refuse("empty", "the body is empty; send one JSON object")
     if value.startswith(b"\xef\xbb\xbf"):
         _refuse("byte_order_mark", "the body starts with a byte order mark; send plain UTF-8 without it")
     try:

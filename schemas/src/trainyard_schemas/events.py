@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from trainyard_schemas import ids
+from trainyard_schemas.codec import printable
 from trainyard_schemas.envelope import Headers, decode, encode_structured
 from trainyard_schemas.errors import FieldError, Invalid
 from trainyard_schemas.vocabulary import EventType, Reason
@@ -367,7 +368,7 @@ def decode_event(value: bytes | None, headers: Headers = ()) -> Event:
         fact = fact_class.model_validate(envelope.data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
+        path = ".".join(printable(part) for part in first["loc"])
         raise Invalid("invalid_field", FieldError(f"data.{path}", first["msg"])) from None
     if envelope.subject is not None and envelope.subject != fact.run_id:
         raise Invalid("invalid_envelope", FieldError("subject", "is not the run_id of the data"))

@@ -43,6 +43,7 @@ class RunState:
 
     `offset` is that of the last effective record, `accepted_offset` of the winning `run.accepted`, both in the run's
     partition. `request` is the accepted request (version 2). `results` are those of the attempt that ended last.
+    `reprioritised_by` holds the ids of the commands that changed the priority, so that none of them counts twice.
     """
 
     run_id: str
@@ -71,6 +72,7 @@ class RunState:
     results: Mapping[str, Any] | None = None
     cancel_actor: str | None = None
     cancel_message: str = ""
+    reprioritised_by: tuple[str, ...] = ()
 
     @property
     def is_ended(self) -> bool:
@@ -99,7 +101,7 @@ def apply(state: RunState | None, event: Event, offset: int) -> Step:
     fact = event.fact
     if state is None:
         return _first(event, offset)
-    if isinstance(fact, ev.RunAccepted):
+    if isinstance(fact, ev.RunAccepted) and state.phase is not RunPhase.REJECTED:
         same = fact.request_digest == state.digest
         return Step(state, Verdict.DUPLICATE if same else Verdict.CONFLICT)
     if state.is_ended:
@@ -326,9 +328,9 @@ def _cancel_requested(state: RunState, event: Event) -> RunState | Verdict:
 def _reprioritised(state: RunState, event: Event) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.RunReprioritised)
-    if fact.priority == state.priority:
+    if fact.command_id in state.reprioritised_by:
         return Verdict.DUPLICATE
-    return replace(state, priority=fact.priority)
+    return replace(state, priority=fact.priority, reprioritised_by=(*state.reprioritised_by, fact.command_id))
 
 
 _RULES: Mapping[EventType, Callable[[RunState, Event], RunState | Verdict]] = {
