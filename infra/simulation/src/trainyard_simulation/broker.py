@@ -1,0 +1,209 @@
+"""The simulated broker: logs in the order of arrival, appends at least once, readers that see a prefix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable, Record
+from trainyard_schemas import lifecycle
+from trainyard_schemas.events import Event, OriginRecord, RunAccepted, RunRejected
+from trainyard_schemas.ids import partition_of
+from trainyard_schemas.lifecycle import RunState, Step
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
+from trainyard_simulation.groups import Group, StaleGeneration
+from trainyard_simulation.kernel import Call, Kernel, Process, Signal
+from trainyard_simulation.wire import through_bytes
+
+LIFECYCLE = TopicName.RUNS_LIFECYCLE.value
+REQUESTED = TopicName.RUNS_REQUESTED.value
+DEAD_LETTER = TopicName.RUNS_REQUESTED_DEAD_LETTER.value
+Headers = tuple[tuple[str, bytes | None], ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one lifecycle record did to its run, in the order of its partition."""
+
+    offset: int
+    event: Event
+    step: Step
+
+
+class Broker:
+    """All topics. `through_bytes` sends every lifecycle event over the wire's bytes and back."""
+
+    def __init__(self, kernel: Kernel, *, as_bytes: bool) -> None:
+        self._kernel = kernel
+        self._as_bytes = as_bytes
+        self._run_partitions: dict[str, int] = {}
+        self.requested: dict[int, list[Record]] = defaultdict(list)
+        self.dead_letters: list[Record] = []
+        self.answered: set[tuple[int, int]] = set()
+        self.early_commits: list[tuple[int, int]] = []
+        self.lifecycle: dict[int, list[Folded]] = defaultdict(list)
+        self.states: dict[str, RunState] = {}
+        self.intake = Group(kernel, "intake", RUN_PARTITIONS)
+        self.lead = Group(kernel, "planner", 1)
+        self.request_signals: dict[str, Signal] = {}
+        self.views: dict[str, View] = {}
+
+    def partition(self, run_id: str) -> int:
+        found = self._run_partitions.get(run_id)
+        if found is None:
+            found = self._run_partitions[run_id] = partition_of(run_id, RUN_PARTITIONS)
+        return found
+
+    def append_event(self, event: Event) -> Call:
+        """Append a lifecycle event to its run's partition. Answers the offset."""
+        return self._append(f"append {event.type.short}", lambda: self._store_event(event))
+
+    def append_request(self, partition: int, value: bytes | None) -> Call:
+        """Append a request as any system would. Answers the offset."""
+        return self._append("append request", lambda: self._store_request(partition, value))
+
+    def append_dead_letter(self, value: bytes | None, headers: Headers) -> Call:
+        """Append a dead letter. Answers the offset."""
+        return self._append("append dead letter", lambda: self._store_dead_letter(value, headers))
+
+    def commit_intake(self, process: Process, generation: int, offsets: dict[int, int]) -> Call:
+        """Commit the next offsets to read. A member of an older generation sees StaleGeneration."""
+
+        def apply() -> None:
+            self.intake.commit(process, generation, offsets)
+            for partition, end in offsets.items():
+                self._note_unanswered(partition, end)
+
+        return Call(
+            "commit",
+            apply,
+            unknown=lambda: AppendUnknown("commit"),
+            unavailable=lambda: LogUnavailable("commit"),
+            refusals=(StaleGeneration,),
+        )
+
+    def read(self, label: str, what: Callable[[], T]) -> Call:
+        """Read from the leader at the moment the request arrives."""
+        return Call(label, what, unavailable=lambda: LogUnavailable(label))
+
+    def read_run(self, partition: int, from_offset: int) -> Call:
+        """All lifecycle records of a partition, up to its end at that moment."""
+        return self.read("read lifecycle", lambda: self.lifecycle[partition][from_offset:])
+
+    def subscribe(self, process: Process, changed: Signal) -> View:
+        """A view of the whole lifecycle from offset 0 that lags behind the log by a time of its own."""
+        view = self.views[process.writer] = View(self._kernel, self, process, changed)
+        view.expect()
+        return view
+
+    def _append(self, label: str, store: Callable[[], int]) -> Call:
+        return Call(
+            label, store, unknown=lambda: AppendUnknown(label), unavailable=lambda: LogUnavailable(label)
+        )
+
+    def _store_event(self, event: Event) -> int:
+        if self._as_bytes:
+            event = through_bytes(event)
+        run_id = event.fact.run_id
+        log = self.lifecycle[self.partition(run_id)]
+        offset = len(log)
+        if isinstance(event.fact, RunAccepted | RunRejected):
+            self.answered.add((event.fact.origin.partition, event.fact.origin.offset))
+        step = lifecycle.apply(self.states.get(run_id), event, offset)
+        if step.state is not None:
+            self.states[run_id] = step.state
+        log.append(Folded(offset, event, step))
+        self._kernel.coverage[f"verdict {step.verdict.value}"] += 1
+        for view in self.views.values():
+            view.expect()
+        return offset
+
+    def _note_unanswered(self, partition: int, end: int) -> None:
+        """Keep, for the checker, which records a commit passed before they were answered."""
+        self.early_commits += [
+            (partition, offset) for offset in range(end) if (partition, offset) not in self.answered
+        ]
+
+    def _store_request(self, partition: int, value: bytes | None) -> int:
+        log = self.requested[partition]
+        log.append(Record(REQUESTED, partition, len(log), int(self._kernel.now * 1000), None, value))
+        for signal in self.request_signals.values():
+            signal.set()
+        return len(log) - 1
+
+    def _store_dead_letter(self, value: bytes | None, headers: Headers) -> int:
+        offset = len(self.dead_letters)
+        stamp = int(self._kernel.now * 1000)
+        self.dead_letters.append(Record(DEAD_LETTER, 0, offset, stamp, None, value, headers))
+        return offset
+
+
+class View:
+    """One process's fold of the lifecycle: a prefix of every partition, longer with time.
+
+    `news` collects what was folded since the owner last took it.
+    """
+
+    def __init__(self, kernel: Kernel, broker: Broker, process: Process, changed: Signal) -> None:
+        self._kernel = kernel
+        self._broker = broker
+        self._process = process
+        self._expecting = False
+        self.positions: dict[int, int] = defaultdict(int)
+        self.states: dict[str, RunState] = {}
+        self.news: list[Folded] = []
+        self.changed = changed
+
+    def expect(self) -> None:
+        """There is something to read: it is delivered after a lag."""
+        if self._expecting or not self._process.alive:
+            return
+        self._expecting = True
+        rng = self._kernel.rng
+        slow = self._kernel.faults_on and rng.random() < 0.05
+        self._kernel.after(rng.random() * (10.0 if slow else 0.05), self._deliver)
+
+    def has_reached(self, ends: dict[int, int]) -> bool:
+        return all(self.positions[p] >= end for p, end in ends.items())
+
+    def _deliver(self) -> None:
+        kernel, process = self._kernel, self._process
+        if not process.alive:
+            return
+        if process.paused_until > kernel.now:
+            kernel.after(process.paused_until - kernel.now, self._deliver)
+            return
+        self._expecting = False
+        rng = kernel.rng
+        for partition, log in self._broker.lifecycle.items():
+            at, end = self.positions[partition], len(log)
+            if at == end:
+                continue
+            if kernel.faults_on and rng.random() < 0.2:
+                end = at + int(rng.random() * (end - at + 1))
+            for folded in log[at:end]:
+                if folded.step.state is not None:
+                    self.states[folded.event.fact.run_id] = folded.step.state
+                self.news.append(folded)
+            self.positions[partition] = end
+            if end < len(log):
+                self.expect()
+        self.changed.set()
+
+
+def ends_of(logs: dict[int, list[Folded]]) -> dict[int, int]:
+    """The end of every partition that holds anything."""
+    return {partition: len(log) for partition, log in logs.items()}
+
+
+def dead_letter_headers(origin: OriginRecord, run_id: str, reason: str) -> Headers:
+    """The headers by which a dead letter is found: where it stood, which run answers it, and why."""
+    return (
+        ("trainyard-origin-partition", str(origin.partition).encode()),
+        ("trainyard-origin-offset", str(origin.offset).encode()),
+        ("trainyard-run-id", run_id.encode()),
+        ("trainyard-reason", reason.encode()),
+    )

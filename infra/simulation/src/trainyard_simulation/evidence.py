@@ -1,0 +1,45 @@
+"""What a finished world leaves behind: a dump of the topics, of ClearML, and of the harness's own ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainyard_dispatcher.ports import TaskStatus
+from trainyard_runtime.kafka.records import Record
+from trainyard_schemas.events import Event
+from trainyard_simulation.clearml import Entry
+from trainyard_simulation.producers import Acknowledged
+from trainyard_simulation.worker import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLeft:
+    """A ClearML task at the end."""
+
+    run_id: str
+    attempt: int
+    status: TaskStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that the checker looks at, and nothing else.
+
+    `lifecycle` holds each partition's events in offset order, `committed` the next offset of the group `intake` per
+    partition, `early_commits` the (partition, offset) that a commit passed before they were answered, `entries` every
+    entry ever made in a queue, `queued_now` the tasks that still stand in one. `came_to_rest`: the world found its end.
+    """
+
+    came_to_rest: bool
+    tenant: str
+    acknowledged: tuple[Acknowledged, ...]
+    requested: Mapping[int, tuple[Record, ...]]
+    lifecycle: Mapping[int, tuple[Event, ...]]
+    dead_letters: tuple[Record, ...]
+    committed: Mapping[int, int]
+    early_commits: tuple[tuple[int, int], ...]
+    executions: tuple[Execution, ...]
+    entries: tuple[Entry, ...]
+    tasks: Mapping[str, TaskLeft]
+    queued_now: tuple[str, ...]

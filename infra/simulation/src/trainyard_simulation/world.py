@@ -1,0 +1,190 @@
+"""One world from one seed: two intakes, two planners, two workers, some producers, and what befalls them.
+
+Faults come until a drawn moment; then everything is repaired, and the world must come to rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainyard_dispatcher.plan import Limits
+from trainyard_dispatcher.routing import Routing
+from trainyard_simulation.broker import Broker
+from trainyard_simulation.checker import Violation, check
+from trainyard_simulation.clearml import ClearML
+from trainyard_simulation.evidence import Evidence, TaskLeft
+from trainyard_simulation.faults import Chances
+from trainyard_simulation.intake import Intake
+from trainyard_simulation.kernel import EPOCH_S, Effect, Host, Kernel, Process, StuckError
+from trainyard_simulation.planner import Planner, Surroundings
+from trainyard_simulation.producers import Acknowledged, drawn_intents, produce
+from trainyard_simulation.worker import Workshop, work
+
+TENANT = "default"
+QUEUE = "cpu"
+PREFIX = "trainyard."
+MORTAL = frozenset({"intake-1", "intake-2", "planner-1", "planner-2", "worker-1", "worker-2"})
+LATEST_REST_S = 1_500.0
+"""When a world that has not come to rest is stuck: far beyond every backoff, pause and session of its processes."""
+
+SETTLING_S = 130.0
+"""How long what is still on its way (paused processes, late requests) may yet do harm after all runs have ended."""
+
+ROUTING = Routing(by_trainer={}, agents={"cpu": QUEUE}, default_queue=QUEUE, images={})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one seed. `digest` is equal where the whole schedule was equal."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    steps: int
+    virtual_s: float
+    digest: str
+    coverage: Counter[str]
+    trace: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class World:
+    """The parts of one world, put together."""
+
+    seed: int
+    trace: bool = False
+    kernel: Kernel = field(init=False)
+    broker: Broker = field(init=False)
+    clearml: ClearML = field(init=False)
+    shop: Workshop = field(init=False)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    wanted: int = 0
+
+    def __post_init__(self) -> None:
+        kernel = self.kernel = Kernel(self.seed, trace=self.trace)
+        kernel.chances = Chances.drawn(kernel.rng, MORTAL)
+        broker = self.broker = Broker(kernel, as_bytes=self.seed % 16 == 0)
+        clearml = self.clearml = ClearML(kernel, [QUEUE])
+        self.shop = Workshop(kernel, broker, clearml, [f"q-{QUEUE}"], PREFIX)
+        around = Surroundings(
+            kernel,
+            broker,
+            clearml,
+            ROUTING,
+            Limits(max_queue_depth=1 + int(kernel.rng.random() * 3), close_grace_s=15.0),
+            PREFIX,
+        )
+        kernel.on_pause += [broker.intake.leave_after_timeout, broker.lead.leave_after_timeout]
+
+        def intake(process: Process) -> Coroutine[Effect, Any, None]:
+            return Intake(kernel, broker, process, TENANT).run()
+
+        def planner(process: Process) -> Coroutine[Effect, Any, None]:
+            return Planner(around, process).run()
+
+        def worker(process: Process) -> Coroutine[Effect, Any, None]:
+            return work(self.shop, process)
+
+        def died(process: Process) -> None:
+            broker.views.pop(process.writer, None)
+            broker.intake.leave_after_timeout(process)
+            broker.lead.leave_after_timeout(process)
+
+        for name, program in (("intake", intake), ("planner", planner), ("worker", worker)):
+            for number in (1, 2):
+                host = Host(kernel, f"{name}-{number}", program, died)
+                kernel.after(kernel.rng.random() * 3.0, host.start)
+        clients = Process("client", 1)
+        intents = drawn_intents(kernel.rng)
+        self.wanted = len(intents)
+        for intent in intents:
+            kernel.spawn(clients, produce(kernel, broker, intent, self.acknowledged), "produce")
+        if kernel.chances.rebalance_every_s:
+            kernel.after(kernel.chances.rebalance_every_s, self._rebalance)
+
+    def run(self) -> Result:
+        """Let it happen, repair it, wait for rest, and check."""
+        kernel = self.kernel
+        faults_end_s = 8.0 + kernel.rng.random() * 50.0
+        came_to_rest = False
+        try:
+            kernel.run_until(EPOCH_S + faults_end_s)
+            kernel.faults_on = False
+            kernel.note("world", "faults end")
+            came_to_rest = kernel.run_until(EPOCH_S + LATEST_REST_S, self._is_at_rest)
+            if came_to_rest:
+                kernel.run_until(kernel.now + SETTLING_S)
+                came_to_rest = self._is_at_rest()
+        except StuckError as stuck:
+            kernel.note("world", str(stuck))
+        evidence = self.evidence(came_to_rest)
+        virtual_s = kernel.now - EPOCH_S
+        kernel.close()
+        return Result(
+            self.seed,
+            tuple(check(evidence)),
+            kernel.steps,
+            virtual_s,
+            self._digest(evidence),
+            kernel.coverage,
+            tuple(kernel.lines or ()),
+        )
+
+    def evidence(self, came_to_rest: bool) -> Evidence:
+        """A dump of everything, as the checker wants it."""
+        broker, clearml = self.broker, self.clearml
+        return Evidence(
+            came_to_rest=came_to_rest,
+            tenant=TENANT,
+            acknowledged=tuple(self.acknowledged),
+            requested={p: tuple(log) for p, log in broker.requested.items()},
+            lifecycle={p: tuple(r.event for r in log) for p, log in broker.lifecycle.items()},
+            dead_letters=tuple(broker.dead_letters),
+            committed=dict(broker.intake.committed),
+            early_commits=tuple(broker.early_commits),
+            executions=tuple(self.shop.executions),
+            entries=tuple(clearml.ledger.entries),
+            tasks={
+                t.task_id: TaskLeft(t.parameter("run_id"), int(t.parameter("attempt")), t.status)
+                for t in clearml.tasks.values()
+            },
+            queued_now=tuple(task for queue in clearml.queues.values() for task in queue),
+        )
+
+    def _rebalance(self) -> None:
+        kernel = self.kernel
+        if kernel.faults_on:
+            kernel.coverage["rebalance"] += 1
+            (self.broker.intake if kernel.rng.random() < 0.5 else self.broker.lead).rebalance()
+            kernel.after(kernel.chances.rebalance_every_s * (0.5 + kernel.rng.random()), self._rebalance)
+
+    def _is_at_rest(self) -> bool:
+        broker = self.broker
+        return (
+            len(self.acknowledged) == self.wanted
+            and all(broker.intake.committed.get(p, 0) == len(log) for p, log in broker.requested.items())
+            and all(state.is_ended for state in broker.states.values())
+            and not any(self.shop.outboxes.values())
+            and not any(self.clearml.queues.values())
+        )
+
+    def _digest(self, evidence: Evidence) -> str:
+        """A hash of what was written, of how many steps it took, and of where the random numbers stand now."""
+        digest = hashlib.blake2b(digest_size=16)
+        for partition in sorted(evidence.lifecycle):
+            for event in evidence.lifecycle[partition]:
+                digest.update(f"{partition} {event.id} {event.time:.6f} {event.writer}\n".encode())
+        for task_id, task in evidence.tasks.items():
+            digest.update(f"{task_id} {task}\n".encode())
+        for entry in evidence.entries:
+            digest.update(f"{entry}\n".encode())
+        digest.update(f"{self.kernel.steps} {self.kernel.now:.6f} {self.kernel.rng.random()}".encode())
+        return digest.hexdigest()
+
+
+def run_seed(seed: int, *, trace: bool = False) -> Result:
+    """Run one world."""
+    return World(seed, trace).run()
