@@ -6,7 +6,7 @@ The one module of this package that imports kafka-python's producer and consumer
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +81,9 @@ class SyncPublisher:
         *,
         key: bytes | None = None,
         partition: int | None = None,
+        on_sent: Callable[[], None] | None = None,
     ) -> Origin:
-        """Where the acknowledged record stands.
+        """Where the acknowledged record stands. `on_sent` is called between the handing over and the answer.
 
         Raises:
             LogUnavailable: no broker answered, or the topic is not there; nothing was written.
@@ -93,6 +94,8 @@ class SyncPublisher:
         with _translated(self._address, f"topic {topic}"):
             producer = self._connected(try_s)
             future = producer.send(topic, value=value, key=key, headers=list(headers), partition=partition)
+        if on_sent is not None:
+            on_sent()
         try:
             metadata = future.get(try_s)
         except _REFUSED as error:
@@ -250,8 +253,8 @@ def _record(raw: Any) -> Record:
 
 
 def _brief(error: BaseException) -> str:
-    text = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+    """The error in one line; kafka-python's begin with their own name."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
 def _refused(error: BaseException, what: str) -> LogRefused:
@@ -267,8 +270,8 @@ def _translated(address: Address, what: str) -> Iterator[None]:
         raise _refused(error, what) from error
     except kafka_errors.KafkaTimeoutError as error:
         raise LogUnavailable(
-            f"Kafka at {address.bootstrap} did not answer for {what} in time ({_brief(error)}); "
-            "is the broker running, and are the topics and the prefix right?"
+            f"Kafka at {address.bootstrap} did not answer for {what} in time;"
+            f" is it running, and are address and topic prefix right? ({_brief(error)})"
         ) from error
     except (kafka_errors.KafkaError, OSError, ValueError) as error:
         raise LogUnavailable(f"Kafka at {address.bootstrap} cannot be used ({_brief(error)})") from error

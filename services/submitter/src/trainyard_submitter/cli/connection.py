@@ -1,0 +1,96 @@
+"""Which Kafka a command talks to: an option, else the environment, else the local stack that is running.
+
+The local stack leaves its addresses in `$TRAINYARD_HOME/stack.json`; of that file only
+`{"kafka": {"bootstrap": "host:port", "topic_prefix": "trainyard."}}` is read here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard_runtime.kafka.sync_client import SECURITY_PROTOCOLS, Address
+from trainyard_schemas.topics import DEFAULT_PREFIX
+
+BOOTSTRAP = "TRAINYARD_KAFKA_BOOTSTRAP"
+PREFIX = "TRAINYARD_TOPIC_PREFIX"
+PROTOCOL = "TRAINYARD_KAFKA_SECURITY_PROTOCOL"
+MECHANISM = "TRAINYARD_KAFKA_SASL_MECHANISM"
+USERNAME = "TRAINYARD_KAFKA_USERNAME"
+PASSWORD = "TRAINYARD_KAFKA_PASSWORD"  # noqa: S105 - the name of a variable
+CA_FILE = "TRAINYARD_KAFKA_CA_FILE"
+HOME = "TRAINYARD_HOME"
+STACK_FILE = "stack.json"
+_ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^\s:,\[\]]+):\d{1,5}$")
+_PREFIX_PATTERN = re.compile(r"^([A-Za-z0-9_-]+\.)*$")
+
+
+class ConfigurationError(Exception):
+    """The connection is not, or wrongly, configured."""
+
+    exit_code = 78
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Address and topic prefix (with its dot)."""
+
+    address: Address
+    topic_prefix: str
+
+
+def resolve(bootstrap: str | None, topic_prefix: str | None, environment: Mapping[str, str]) -> Connection:
+    """The connection of a command. Raises ConfigurationError, naming what to set."""
+    servers, prefix = bootstrap or environment.get(BOOTSTRAP), topic_prefix or environment.get(PREFIX)
+    if not servers:
+        stack = _running_stack(environment)
+        if stack is None:
+            raise ConfigurationError(
+                f"no Kafka is known: start the local stack with `trainyard up`, or set {BOOTSTRAP} or --bootstrap"
+                " to host:port"
+            )
+        servers, prefix = stack[0], prefix or stack[1]
+    prefix = DEFAULT_PREFIX if prefix is None else prefix
+    addresses = [part.strip() for part in servers.split(",") if part.strip()]
+    if not addresses or not all(_ADDRESS.match(address) for address in addresses):
+        raise ConfigurationError(f"{BOOTSTRAP} (or --bootstrap) is not host:port[,host:port]")
+    if not _PREFIX_PATTERN.match(prefix):
+        raise ConfigurationError(f"{PREFIX} (or --topic-prefix) must end with its dot, like 'trainyard.'")
+    return Connection(_address(",".join(addresses), environment), prefix)
+
+
+def _address(servers: str, environment: Mapping[str, str]) -> Address:
+    protocol = environment.get(PROTOCOL, "PLAINTEXT")
+    if protocol not in SECURITY_PROTOCOLS:
+        raise ConfigurationError(f"{PROTOCOL} is none of {', '.join(SECURITY_PROTOCOLS)}")
+    if not protocol.startswith("SASL"):
+        return Address(servers, protocol, ssl_cafile=environment.get(CA_FILE))
+    if not environment.get(USERNAME) or not environment.get(PASSWORD):
+        raise ConfigurationError(f"{PROTOCOL} {protocol} needs {USERNAME} and {PASSWORD}")
+    return Address(
+        servers,
+        protocol,
+        sasl_mechanism=environment.get(MECHANISM, "SCRAM-SHA-512"),
+        sasl_username=environment[USERNAME],
+        sasl_password=environment[PASSWORD],
+        ssl_cafile=environment.get(CA_FILE),
+    )
+
+
+def _running_stack(environment: Mapping[str, str]) -> tuple[str, str] | None:
+    home = environment.get(HOME)
+    if not home:
+        return None
+    path = Path(home) / STACK_FILE
+    try:
+        kafka = json.loads(path.read_text(encoding="utf-8"))["kafka"]
+        return str(kafka["bootstrap"]), str(kafka["topic_prefix"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read as the local stack's addresses; run `trainyard down` and `trainyard up`"
+        ) from error

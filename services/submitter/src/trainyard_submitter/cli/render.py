@@ -1,0 +1,148 @@
+"""Runs on a terminal: one line per event with live progress below it, and tables that fit. The one module with rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import IO, Self
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from trainyard_schemas.codec import printable
+from trainyard_schemas.events import AttemptHeartbeat
+from trainyard_schemas.lifecycle import RunState
+from trainyard_schemas.vocabulary import RunPhase
+from trainyard_submitter import runs_view
+from trainyard_submitter.following import Followed
+
+_STYLES = {
+    RunPhase.COMPLETED: "green",
+    RunPhase.FAILED: "red",
+    RunPhase.REJECTED: "red",
+    RunPhase.CANCELLED: "yellow",
+    RunPhase.STARTED: "cyan",
+}
+# What is not a terminal has no width: wide enough that nothing is cut.
+_PIPE_WIDTH = 220
+
+
+def console_for(stream: IO[str]) -> Console:
+    """A console on a stream: colours and live lines only where it is a terminal."""
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(file=stream, highlight=False, width=_PIPE_WIDTH)
+
+
+class EventPrinter:
+    """Prints events as they come; on a terminal the latest progress stands in a live line below them.
+
+    `label` is put before every line, to tell several runs apart.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._phases: dict[str, str] = {}
+        self._progress: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._status = self._console.status("waiting", spinner="dots")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, followed: Followed, label: str = "") -> None:
+        """One event: a line of its own, or, for progress, the live line (without a terminal: one line per phase)."""
+        fact = followed.event.fact
+        if not followed.counts:
+            return
+        if isinstance(fact, AttemptHeartbeat):
+            self._show_progress(fact, label)
+            return
+        self._line(followed.event.time, label, runs_view.headline(followed))
+        self._progress.pop(label, None)
+        self._update()
+
+    def _show_progress(self, fact: AttemptHeartbeat, label: str) -> None:
+        if self._status is not None:
+            self._progress[label] = runs_view.progress(fact)
+            self._update()
+        elif self._phases.get(label) != fact.phase:
+            self._phases[label] = fact.phase
+            self._line(time.time(), label, printable(f"{fact.phase} ...", 80))
+
+    def _line(self, epoch_s: float, label: str, text: str) -> None:
+        clock = datetime.fromtimestamp(epoch_s).astimezone().strftime("%H:%M:%S")
+        before = f"{label}  " if label else ""
+        self._console.print(Text.assemble((clock, "dim"), "  ", (before, "bold"), text), overflow="fold")
+
+    def _update(self) -> None:
+        if self._status is not None:
+            live = [f"{label}: {text}" if label else text for label, text in self._progress.items()]
+            self._status.update(Text(" | ".join(live) or "waiting"))
+
+
+def print_runs(console: Console, runs: Iterable[RunState], now: float) -> None:
+    """A table of runs, newest first as given."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", no_wrap=True)
+    table.add_column("name", ratio=3, no_wrap=True, overflow="ellipsis")
+    table.add_column("trainer", no_wrap=True, overflow="ellipsis")
+    table.add_column("state", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("result", ratio=4, no_wrap=True, overflow="ellipsis")
+    for run in runs:
+        until = run.ended_at or now
+        table.add_row(
+            run.run_id[:8] if console.is_terminal else run.run_id,
+            Text(runs_view.name_of(run)),
+            Text(printable(run.request.get("trainer") or "-", 20)),
+            state_text(run.phase),
+            duration(now - run.accepted_at),
+            duration(until - run.accepted_at),
+            Text(runs_view.ending(run)),
+        )
+    console.print(table)
+
+
+def print_run(console: Console, run: RunState, history: Iterable[Followed]) -> None:
+    """One run: its fields, then its events."""
+    shown = runs_view.run_json(run)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for field, value in shown.items():
+        if value in (None, "", {}):
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {runs_view.number(v) if isinstance(v, float) else v}" for k, v in value.items())
+        table.add_row(field, state_text(run.phase) if field == "state" else Text(printable(value, 400)))
+    console.print(table)
+    console.print()
+    printer = EventPrinter(console)
+    for followed in history:
+        printer.show(followed)
+
+
+def state_text(phase: RunPhase) -> Text:
+    """A state in its colour."""
+    return Text(phase.value, style=_STYLES.get(phase, ""))
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `3 min`, `5 h`, `2 d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -1,0 +1,277 @@
+"""The library: publish a request, know that it stands in the log, and follow what becomes of it.
+
+Needs kafka-python and pydantic only. A `Client` belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable
+from trainyard_runtime.kafka.sync_client import Address, Position, SyncPublisher, SyncReader
+from trainyard_schemas.ids import Origin, partition_of
+from trainyard_schemas.lifecycle import RunState
+from trainyard_schemas.runs import RunRequest
+from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TopicName
+from trainyard_schemas.vocabulary import RunPhase
+from trainyard_submitter.errors import Conflict, NotAllowed, OutcomeUnknown, RunUnknown, Unavailable, WaitTimeout
+from trainyard_submitter.following import Answer, Followed, Watch, fold_runs
+from trainyard_submitter.submission import Prepared, Submission, prepare, submission_of
+
+DEFAULT_TENANT = "default"
+DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_SINCE_S = 7 * 24 * 3600.0
+# Clocks of brokers, intake and this program may differ; an answer is searched from this long before the request.
+_CLOCK_SLACK_S = 3600.0
+_POLL_S = 0.25
+
+
+class Client:
+    """A connection to Trainyard through Kafka.
+
+    `bootstrap` is `host:port[,host:port]`, `topic_prefix` includes its dot, `timeout_s` bounds every single question to
+    the brokers. `address` replaces `bootstrap` where a connection needs TLS or SASL. `tenant` must be the dispatcher's.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str = "",
+        *,
+        topic_prefix: str = DEFAULT_PREFIX,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tenant: str = DEFAULT_TENANT,
+        address: Address | None = None,
+    ) -> None:
+        if address is None and not bootstrap:
+            raise ValueError("bootstrap: is empty; give the brokers as host:port[,host:port]")
+        self._address = address or Address(bootstrap)
+        self._prefix = topic_prefix
+        self._timeout_s = timeout_s
+        self._tenant = tenant
+        self._publisher: SyncPublisher | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+
+    def submit(
+        self,
+        request: RunRequest | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        event_id: str | None = None,
+    ) -> Submission:
+        """Publish a request and wait until the brokers have it for good.
+
+        The same idempotency key (or the same `event_id`) with the same request is the same run, however often it is
+        sent. An answer that was lost is asked for again with the same event within `timeout_s`.
+
+        Raises:
+            InvalidRequest: nothing was sent; every wrong field is named.
+            Unavailable, OutcomeUnknown, NotAllowed: see `errors`.
+        """
+        prepared = prepare(
+            request,
+            idempotency_key=idempotency_key,
+            event_id=event_id or str(uuid.uuid4()),
+            tenant=self._tenant,
+            now=time.time(),
+        )
+        published_at = time.time()
+        failpoint("S1")
+        origin = self._publish(prepared)
+        failpoint("S3")
+        return submission_of(prepared, origin, tenant=self._tenant, published_at=published_at)
+
+    def answer(self, submission: Submission, *, timeout_s: float) -> Answer | None:
+        """What intake made of a submission; None if there is no answer within `timeout_s`."""
+        watch = self._watch(submission)
+        for _ in self._events(watch, submission, timeout_s=timeout_s, progress=False):
+            if watch.answer is not None:
+                break
+        return watch.answer
+
+    def follow(self, run: Submission | str, *, timeout_s: float | None = None) -> Iterator[Followed]:
+        """Every lifecycle event of a run from its first, as it comes, with the progress of its worker in between.
+
+        Ends after the run's last event, or after that of the refusal of a submission. Survives an absence of the
+        brokers. Raises WaitTimeout when `timeout_s` is over, Conflict where another request holds the key.
+        """
+        watch = self._watch(run)
+        yield from self._events(watch, run, timeout_s=timeout_s, progress=True)
+        if watch.answer is Answer.CONFLICT:
+            raise Conflict(watch.run_id)
+        if not watch.is_over:
+            assert timeout_s is not None
+            raise WaitTimeout(watch.run_id, timeout_s)
+
+    def wait(self, run: Submission | str, *, timeout_s: float | None = None) -> RunState:
+        """The run's last state: completed, failed, cancelled or rejected.
+
+        Raises:
+            WaitTimeout: it has not ended within `timeout_s`.
+            Conflict: another request holds the submission's idempotency key.
+        """
+        state: RunState | None = None
+        for followed in self.follow(run, timeout_s=timeout_s):
+            state = followed.state
+        assert state is not None
+        return state
+
+    def get(self, run_id: str) -> RunState | None:
+        """The run as the log tells it now; None where it holds no such run."""
+        watch = Watch(run_id)
+        with self._reader() as reader:
+            for record in reader.read_to_end(reader.beginnings([self._lifecycle(run_id)])):
+                watch.feed(record)
+        return watch.state
+
+    def history(self, run_id: str) -> list[Followed]:
+        """All events of a run up to now, ignored ones included. Raises RunUnknown."""
+        watch = Watch(run_id)
+        with self._reader() as reader:
+            fed = [watch.feed(r) for r in reader.read_to_end(reader.beginnings([self._lifecycle(run_id)]))]
+        if watch.state is None:
+            raise RunUnknown(f"run {run_id} is not in the log; `trainyard runs list` shows those that are")
+        return [followed for followed in fed if followed is not None]
+
+    def list_runs(
+        self,
+        *,
+        since_s: float = DEFAULT_SINCE_S,
+        state: RunPhase | None = None,
+        limit: int | None = None,
+    ) -> list[RunState]:
+        """Runs accepted or rejected within the last `since_s` seconds, newest first."""
+        topic = self._topic(TopicName.RUNS_LIFECYCLE)
+        positions = [(topic, partition) for partition in range(RUN_PARTITIONS)]
+        with self._reader() as reader:
+            runs = fold_runs(reader.read_to_end(reader.offsets_at(positions, time.time() - since_s)))
+        found = [run for run in runs.values() if state is None or run.phase is state]
+        found.sort(key=lambda run: (-run.accepted_at, run.run_id))
+        return found[:limit]
+
+    def _publish(self, prepared: Prepared) -> Origin:
+        topic = self._topic(TopicName.RUNS_REQUESTED)
+        deadline = time.monotonic() + self._timeout_s
+        if self._publisher is None:
+            self._publisher = SyncPublisher(self._address, timeout_s=self._timeout_s)
+        sent = False
+        while True:
+            try:
+                return self._publisher.publish(
+                    topic,
+                    prepared.value,
+                    prepared.headers,
+                    key=prepared.run_id.encode(),
+                    partition=partition_of(prepared.run_id, RUN_PARTITIONS),
+                    on_sent=_sent,
+                )
+            except AppendUnknown as error:
+                sent = True
+                if time.monotonic() >= deadline:
+                    raise _unknown(error, prepared) from error
+            except LogUnavailable as error:
+                if sent:
+                    raise _unknown(error, prepared) from error
+                raise Unavailable(f"{error}; nothing was sent") from error
+            except LogRefused as error:
+                raise NotAllowed(str(error)) from error
+
+    def _events(
+        self, watch: Watch, run: Submission | str, *, timeout_s: float | None, progress: bool
+    ) -> Iterator[Followed]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._reader() as reader:
+            reader.assign(self._starts(reader, run, progress))
+            while not watch.is_over:
+                left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+                if left_s <= 0:
+                    return
+                for record in reader.poll(left_s):
+                    followed = watch.feed(record)
+                    if followed is not None:
+                        yield followed
+                    if watch.is_over:
+                        break
+
+    def _watch(self, run: Submission | str) -> Watch:
+        if isinstance(run, str):
+            return Watch(run)
+        return Watch(run.run_id, origin=run.origin, rejected_run_id=run.rejected_run_id)
+
+    def _starts(self, reader: SyncReader, run: Submission | str, progress: bool) -> dict[Position, int]:
+        """Where to read from: a new run's events are younger than its request; a keyed one may be of any age."""
+        run_id = run if isinstance(run, str) else run.run_id
+        own = self._lifecycle(run_id)
+        starts: dict[Position, int] = {}
+        if isinstance(run, Submission):
+            since = run.published_at - _CLOCK_SLACK_S
+            starts |= reader.offsets_at(list({own, self._lifecycle(run.rejected_run_id)}), since)
+        if isinstance(run, str) or run.keyed:
+            starts |= reader.beginnings([own])
+        if progress:
+            starts |= reader.ends([(self._topic(TopicName.RUNS_HEARTBEATS), own[1])])
+        return starts
+
+    def _lifecycle(self, run_id: str) -> Position:
+        return (self._topic(TopicName.RUNS_LIFECYCLE), partition_of(run_id, RUN_PARTITIONS))
+
+    def _topic(self, name: TopicName) -> str:
+        return f"{self._prefix}{name.value}"
+
+    def _reader(self) -> _OpenReader:
+        return _OpenReader(self._address, self._timeout_s)
+
+
+class _OpenReader:
+    """A reader for the length of one block, whose errors are this package's."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._reader: SyncReader | None = None
+
+    def __enter__(self) -> SyncReader:
+        try:
+            # Half, so that connecting and the first question end within the promised time together.
+            self._reader = SyncReader(self._address, timeout_s=self._timeout_s / 2)
+        except LogRefused as error:
+            raise NotAllowed(str(error)) from error
+        except LogUnavailable as error:
+            raise Unavailable(str(error)) from error
+        return self._reader
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        if isinstance(error, LogRefused):
+            raise NotAllowed(str(error)) from error
+        if isinstance(error, LogUnavailable):
+            raise Unavailable(str(error)) from error
+
+
+def _sent() -> None:
+    failpoint("S2")
+
+
+def _unknown(error: Exception, prepared: Prepared) -> OutcomeUnknown:
+    repeat = "send it again with the same idempotency key" if prepared.keyed else f"look for run {prepared.run_id}"
+    return OutcomeUnknown(f"{error}; the request may have arrived all the same: {repeat}", prepared.run_id)

@@ -1,0 +1,79 @@
+"""What can go wrong between an intent and an acknowledged request, as one small tree.
+
+SubmitterError
+  +- InvalidRequest     the request breaks its contract; names every wrong field; nothing was sent
+  +- RunUnknown         no such run in what the log still holds
+  +- NotAllowed         the broker refuses this client or this record
+  +- Unavailable        no broker answered in time
+  |    +- OutcomeUnknown    sent, but never acknowledged: it may stand in the log; the same key makes a repeat safe
+  +- Conflict           the idempotency key already names a run with another request
+  +- WaitTimeout        the run goes on, but the time to wait for it is over
+"""
+
+from __future__ import annotations
+
+from trainyard_schemas.errors import FieldError
+
+
+class SubmitterError(Exception):
+    """Anything that this package raises on purpose. Its text is for a person; `exit_code` is the command's status."""
+
+    exit_code = 1
+
+
+class InvalidRequest(SubmitterError):
+    """The request breaks its contract; `errors` names each wrong field, `detail` is a code."""
+
+    exit_code = 3
+
+    def __init__(self, detail: str, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors))
+        self.detail = detail
+        self.errors = errors
+
+
+class RunUnknown(SubmitterError):
+    """No run of this id in what the log still holds."""
+
+    exit_code = 3
+
+
+class NotAllowed(SubmitterError):
+    """The broker refuses this client or this record; asking again changes nothing."""
+
+    exit_code = 4
+
+
+class Unavailable(SubmitterError):
+    """No broker answered in time; nothing was sent."""
+
+    exit_code = 5
+
+
+class OutcomeUnknown(Unavailable):
+    """The request was sent and never acknowledged. `run_id` is what it will be if it arrived."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class Conflict(SubmitterError):
+    """The idempotency key already names the run `run_id`, with another request."""
+
+    exit_code = 6
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"idempotency_key: already names run {run_id}, with another request;"
+            " use a new key, or send the same request again"
+        )
+        self.run_id = run_id
+
+
+class WaitTimeout(SubmitterError):
+    """The time to wait is over; the run goes on. `run_id` names it."""
+
+    def __init__(self, run_id: str, timeout_s: float) -> None:
+        super().__init__(f"run {run_id} had not ended after {timeout_s:g} s; it goes on")
+        self.run_id = run_id
