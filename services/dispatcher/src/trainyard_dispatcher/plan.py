@@ -158,7 +158,7 @@ def plan(
         is_busy = state.run_id in busy
         if state.phase is RunPhase.DISPATCHED:
             standing[state.queue or ""] += 1
-        elif not state.is_ended and (is_busy or mine.task_id is not None) and _may_dispatch(state):
+        elif _may_dispatch(state) and (is_busy or _has_next_task(state, mine)):
             standing[routing.queue(state.request)] += 1
         if is_busy:
             continue
@@ -352,7 +352,12 @@ def _awaits_task(state: RunState, known: Known) -> bool:
     """True where the next attempt is due a ClearML task and this planner knows of none yet."""
     if known.refused is not None or state.cancel_actor is not None or not _may_dispatch(state):
         return False
-    return known.task_id is None or known.attempt != state.attempt + 1
+    return not _has_next_task(state, known)
+
+
+def _has_next_task(state: RunState, known: Known) -> bool:
+    """True where this planner knows the task of the attempt that comes next, not only that of the last one."""
+    return known.task_id is not None and known.attempt == state.attempt + 1
 
 
 def _earliest_dispatch(state: RunState) -> float:
