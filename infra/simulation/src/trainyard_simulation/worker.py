@@ -62,6 +62,7 @@ async def work(shop: Workshop, process: Process) -> None:
     for event in list(shop.outboxes[process.name]):
         kernel.coverage["outbox replayed after a restart"] += 1
         await ports.outbox.deliver(event)
+        await protocol.close_task(event, ports)
     while True:
         popped = await _pop(shop, process)
         if popped is None:
