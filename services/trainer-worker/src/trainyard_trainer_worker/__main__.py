@@ -1,0 +1,42 @@
+"""`python -m trainyard_trainer_worker [--queues cpu services]`: parse settings, build, run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from trainyard_runtime.clearml import ClearMLSettings
+from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.logs import configure_logs
+from trainyard_runtime.process import run_service
+from trainyard_runtime.settings import ConfigurationError, exit_for_configuration, settings_or_exit
+from trainyard_trainer_worker.app import SERVICE, build
+from trainyard_trainer_worker.folders import own_folders
+from trainyard_trainer_worker.settings import TrainerWorkerSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the worker until it is told to stop. Returns the exit status; 78 for wrong settings."""
+    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker", description="A trainer worker.")
+    parser.add_argument("--queues", nargs="+", metavar="QUEUE", help="ClearML queues to serve, the first first")
+    asked = parser.parse_args(arguments)
+    settings = settings_or_exit(TrainerWorkerSettings)
+    if asked.queues:
+        try:
+            settings = TrainerWorkerSettings(queues=",".join(asked.queues))  # type: ignore[arg-type]
+        except ValueError as problem:
+            parser.error(f"--queues: {problem}")
+    kafka = settings_or_exit(KafkaSettings)
+    clearml = settings_or_exit(ClearMLSettings)
+    secrets = (clearml.secret_key.get_secret_value(), kafka.password.get_secret_value())
+    configure_logs(SERVICE, level=settings.log_level, secrets=secrets)
+    try:
+        with own_folders(settings) as folders:
+            return run_service(build(settings, kafka, clearml, folders).run)
+    except ConfigurationError as error:
+        exit_for_configuration(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Whatever breaks while a claim is held becomes a failed attempt: a run must never wait for a worker's bug."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard_runtime.logs import get_logger
+from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.ports import Ending, Job, Publisher, PublishFailed, Training
+from trainyard_trainer_worker.spec import Detail, Failed, Outcome, Succeeded
+
+
+class AnsweringTraining:
+    """`Training` that answers `internal` where the inner one raises; the traceback is logged."""
+
+    def __init__(self, inner: Training) -> None:
+        self._inner = inner
+
+    async def run(self, job: Job) -> Outcome:
+        """See ports.Training."""
+        try:
+            return await self._inner.run(job)
+        except Exception as error:  # noqa: BLE001 - logged, and answered as the attempt's outcome
+            get_logger().error("training broke", action="train", run_id=job.run_id, exc_info=error)
+            return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke: {type(error).__name__}")
+
+
+class AnsweringPublisher:
+    """`Publisher` that raises PublishFailed(internal) where the inner one raises anything else."""
+
+    def __init__(self, inner: Publisher) -> None:
+        self._inner = inner
+
+    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+        """See ports.Publisher."""
+        try:
+            return await self._inner.publish(job, outcome)
+        except (PublishFailed, Ending):
+            raise
+        except Exception as error:
+            get_logger().error("publishing broke", action="publish", run_id=job.run_id, exc_info=error)
+            raise PublishFailed(
+                Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke while publishing: {type(error).__name__}"
+            ) from error

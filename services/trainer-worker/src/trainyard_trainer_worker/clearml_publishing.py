@@ -1,0 +1,197 @@
+"""The protocol's `Publisher` over ClearML: file server, model registry, and what the task shows of its results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused
+from trainyard_runtime.logs import get_logger
+from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.model_naming import (
+    VERSION_KEY,
+    attempt_path,
+    metadata_items,
+    model_name,
+    model_project,
+    next_version,
+    version_of,
+)
+from trainyard_trainer_worker.ports import Job, Patience, PublishFailed
+from trainyard_trainer_worker.spec import Artifact, Succeeded
+
+T = TypeVar("T")
+
+MODEL_FIELDS: Final = ("id", "name", "uri", "metadata")
+FRAMEWORKS: Final = {"flaml": "FLAML", "sklearn": "ScikitLearn"}
+"""What ClearML calls the framework; other trainers go by their own name."""
+
+NOT_REGISTERED: Final = "model_not_registered"
+NOT_UPLOADED: Final = "upload_failed"
+DEADLINE_PASSED: Final = "publish_deadline"
+
+
+class ClearMLPublisher:
+    """Every step may be repeated: files keep their path, a model is found again by its address."""
+
+    def __init__(
+        self,
+        client: ClearMLClient,
+        patience: Patience,
+        *,
+        worker: str,
+        model_tags: tuple[str, ...] = (),
+        publish_models: bool = False,
+        work_dir_of: Callable[[Job], Path],
+    ) -> None:
+        self._client = client
+        self._patience = patience
+        self._worker = worker
+        self._model_tags = model_tags
+        self._publish_models = publish_models
+        self._work_dir_of = work_dir_of
+        self._log = get_logger(component="publishing")
+
+    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+        """See ports.Publisher."""
+        started = time.monotonic()
+        folder = self._work_dir_of(job)
+        uri = await self._upload(job, folder / outcome.model.path, "model.tar.gz")
+        artifacts = [
+            {"name": a.name, "uri": await self._upload(job, folder / a.path, a.path), "content_type": a.content_type}
+            for a in outcome.artifacts
+        ]
+        model = await self._register(job, outcome, uri)
+        task_id = job.task.id
+        shown = {"id": model["id"], "name": model["name"], "project": model["project"], "version": model["version"]}
+        sections = {"Model": {key: str(value) for key, value in shown.items()}}
+        await self._persist(
+            job, NOT_REGISTERED, lambda: self._client.add_task_model(task_id, model["id"], str(model["name"]))
+        )
+        await self._persist(job, NOT_REGISTERED, lambda: self._client.edit_hyper_params(task_id, sections, force=True))
+        listed = [
+            self._artifact(folder, a, entry["uri"]) for a, entry in zip(outcome.artifacts, artifacts, strict=True)
+        ]
+        if listed:
+            await self._persist(job, NOT_REGISTERED, lambda: self._client.add_artifacts(task_id, listed, force=True))
+        seconds = {**(outcome.results.get("seconds") or {}), "publish": round(time.monotonic() - started, 3)}
+        return {
+            **outcome.results,
+            "seconds": seconds,
+            "waited_s": round(max(0.0, job.claimed_at - job.accepted_at), 3),
+            "model": {**model, "sha256": outcome.model.sha256, "bytes": outcome.model.size_bytes},
+            "artifacts": artifacts,
+            "worker": self._worker,
+            "clearml": {"task_id": task_id, "project_id": job.task.project_id},
+        }
+
+    async def _upload(self, job: Job, path: Path, name: str) -> str:
+        async def send() -> str:
+            with path.open("rb") as stream:
+                return await self._client.upload_file(attempt_path(job.run_id, job.attempt, job.claim, name), stream)
+
+        try:
+            return await self._persist(job, NOT_UPLOADED, send)
+        except OSError as problem:
+            raise PublishFailed(
+                Reason.INTERNAL, NOT_UPLOADED, f"{name} cannot be read from the work folder: {problem.strerror}"
+            ) from problem
+
+    async def _register(self, job: Job, outcome: Succeeded, uri: str) -> dict[str, Any]:
+        trainer = str(job.request.get("trainer") or "")
+        name = model_name(trainer, job.task.name)
+        project = model_project(str(job.request.get("project") or "AutoML"))
+        project_id = await self._persist(job, NOT_REGISTERED, lambda: self._client.ensure_project(project))
+        tags = sorted({trainer, *self._model_tags} - {""})
+
+        async def register() -> tuple[str, int]:
+            same_name = [
+                model
+                for model in await self._client.find_models({"project": [project_id]}, MODEL_FIELDS)
+                if model.get("name") == name
+            ]
+            for model in same_name:
+                if model.get("uri") == uri:
+                    return str(model["id"]), version_of(model) or next_version(same_name)
+            version = next_version(same_name)
+            return await self._client.create_model(
+                {
+                    "name": name,
+                    "uri": uri,
+                    "framework": FRAMEWORKS.get(trainer, trainer),
+                    "tags": tags,
+                    "project": project_id,
+                    "task": job.task.id,
+                    "ready": False,
+                    "comment": f"Trainyard run {job.run_id}, attempt {job.attempt}",
+                    "metadata": metadata_items(_metadata(job, outcome, version)),
+                }
+            ), version
+
+        model_id, version = await self._persist(job, NOT_REGISTERED, register)
+        if self._publish_models:
+            await self._persist(job, NOT_REGISTERED, lambda: self._client.publish_model(model_id))
+        return {
+            "id": model_id,
+            "uri": uri,
+            "name": name,
+            "project": project,
+            "version": version,
+            "tags": tags,
+            "published": self._publish_models,
+        }
+
+    async def _persist(self, job: Job, detail: str, step: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `step` until it works, ClearML refuses it, the deadline is reached, or the process ends."""
+        tries = 0
+        while True:
+            try:
+                return await step()
+            except ClearMLRefused as refusal:
+                if refusal.code != 401:
+                    raise PublishFailed(Reason.CLEARML_REJECTED, detail, str(refusal)) from refusal
+                problem: ClearMLError = refusal
+            except ClearMLError as unavailable:
+                problem = unavailable
+            tries += 1
+            self._log.warning("publishing delayed", action="publish", tries=tries, error=str(problem))
+            if self._patience.now() >= job.deadline_at:
+                raise PublishFailed(
+                    Reason.INTERNAL,
+                    DEADLINE_PASSED,
+                    f"the model is trained, but was not stored before the deadline of {job.deadline_s:g} s: {problem}",
+                )
+            await self._patience.wait(tries)
+
+    def _artifact(self, folder: Path, artifact: Artifact, uri: str) -> dict[str, Any]:
+        try:
+            size = (folder / artifact.path).stat().st_size
+        except OSError:
+            size = 0
+        return {
+            "key": artifact.name,
+            "type": "custom",
+            "mode": "output",
+            "uri": uri,
+            "content_size": size,
+            "timestamp": int(self._patience.now()),
+            "type_data": {"content_type": artifact.content_type},
+        }
+
+
+def _metadata(job: Job, outcome: Succeeded, version: int) -> dict[str, object]:
+    results = outcome.results
+    return {
+        VERSION_KEY: version,
+        "run_id": job.run_id,
+        "attempt": job.attempt,
+        "trainer": results.get("trainer"),
+        "estimator": results.get("estimator"),
+        "metric": results.get("metric"),
+        "value": results.get("value"),
+        "baseline": results.get("baseline"),
+        "sha256": outcome.model.sha256,
+        "dataset_sha256": (results.get("dataset") or {}).get("sha256"),
+    }

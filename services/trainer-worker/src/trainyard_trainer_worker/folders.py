@@ -1,0 +1,65 @@
+"""The worker's folders on this disk: durable state, and the files of running attempts."""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard_runtime.settings import ConfigurationError
+from trainyard_trainer_worker.settings import TrainerWorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """`work`: an existing folder that is cleared between attempts. `outbox`: a file, or None for no durable state."""
+
+    work: Path
+    outbox: Path | None
+
+
+@contextmanager
+def own_folders(settings: TrainerWorkerSettings) -> Iterator[Folders]:
+    """The worker's folders, made and locked: two workers in one would clear each other's work.
+
+    Raises ConfigurationError.
+    """
+    with ExitStack() as stack:
+        outbox: Path | None = None
+        if settings.state_dir is not None:
+            state = settings.state_dir.resolve()
+            stack.enter_context(_sole_user(state, "TRAINYARD_STATE_DIR"))
+            outbox = state / "outbox.sqlite"
+        if settings.work_dir is not None:
+            work = settings.work_dir.resolve()
+            stack.enter_context(_sole_user(work.parent / f".{work.name}", "TRAINYARD_WORK_DIR"))
+        elif settings.state_dir is not None:
+            work = settings.state_dir.resolve() / "work"
+        else:
+            folder = tempfile.TemporaryDirectory(prefix="trainyard-work-", ignore_cleanup_errors=True)
+            work = Path(stack.enter_context(folder)).resolve()
+        try:
+            work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as problem:
+            raise ConfigurationError(f"TRAINYARD_WORK_DIR {work} cannot be made: {problem.strerror}.") from problem
+        yield Folders(work, outbox)
+
+
+@contextmanager
+def _sole_user(folder: Path, variable: str) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "worker.lock").open("w")
+    except OSError as problem:
+        raise ConfigurationError(f"{variable} {folder} cannot be used: {problem.strerror}.") from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"{variable} {folder} is in use by another trainer worker; give each worker its own."
+            ) from None
+        yield

@@ -1,0 +1,50 @@
+"""How models are named and versioned, and where an attempt's files lie. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+MODEL_PROJECT_SUFFIX: Final = "-Models"
+VERSION_KEY: Final = "version"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def model_name(trainer: str, run_name: str) -> str:
+    """`<trainer>-<run name>`, such as flaml-demo-run; a run name that begins so already is not doubled."""
+    return run_name if run_name.startswith(f"{trainer}-") else f"{trainer}-{run_name}"
+
+
+def model_project(project: str) -> str:
+    """The project that a project's models are registered in: AutoML-Models for AutoML."""
+    return f"{project}{MODEL_PROJECT_SUFFIX}"
+
+
+def attempt_path(run_id: str, attempt: int, claim: str, file_name: str) -> str:
+    """Where a file of an attempt lies on the file server: another attempt, or claim, can never overwrite it."""
+    return f"trainyard/runs/{run_id}/{attempt}/{claim}/{_UNSAFE.sub('_', file_name)}"
+
+
+def version_of(model: Mapping[str, Any]) -> int | None:
+    """The version in a registered model's metadata, or None."""
+    item = (model.get("metadata") or {}).get(VERSION_KEY)
+    value = item.get("value") if isinstance(item, Mapping) else None
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def next_version(models: Iterable[Mapping[str, Any]]) -> int:
+    """One more than the highest version among models of one name; 1 for the first.
+
+    Two attempts that end at the same moment may get the same version: the id tells them apart.
+    """
+    return 1 + max((version_of(model) or 0 for model in models), default=0)
+
+
+def metadata_items(values: Mapping[str, object]) -> list[dict[str, str]]:
+    """Metadata in the shape that models.create takes; values that are None are left out."""
+    return [
+        {"key": key, "type": "str", "value": value if isinstance(value, str) else f"{value}"}
+        for key, value in values.items()
+        if value is not None
+    ]
