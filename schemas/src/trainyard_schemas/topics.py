@@ -90,6 +90,8 @@ TOPICS: tuple[Topic, ...] = (
         (),
         producers=("dispatcher",),
         consumers=("operators",),
+        # An original of the broker's largest size (1 MiB) fits with the headers that say why it is here.
+        config={"cleanup.policy": "delete", "max.message.bytes": str(2 * 1024 * 1024)},
     ),
     Topic(
         TopicName.PLANNER_LEAD,

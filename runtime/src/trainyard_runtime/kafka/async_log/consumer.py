@@ -1,0 +1,65 @@
+"""The consumer under every subscription: waits without polling, and starts where it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
+
+KAFKA_ERRORS: Final = (KafkaError,)
+"""What a consumer raises when Kafka does not do as asked."""
+
+_WAIT_MS: Final = 60_000
+
+RawRecord = Any
+"""A record as aiokafka gives it; `record_of` reads it."""
+
+
+class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """aiokafka's consumer with two differences.
+
+    `getmany` returns only when there is something, whatever its timeout: FastStream sleeps as long again after an empty
+    answer, which costs latency or CPU. And `start_at` is sought before the first fetch.
+    """
+
+    def __init__(self, *topics: str, start_at: Mapping[tuple[str, int], int] | None = None, **options: Any) -> None:
+        super().__init__(*topics, **options)
+        self._start_at = dict(start_at or {})
+
+    async def start(self) -> None:
+        await super().start()
+        for (topic, partition), offset in self._start_at.items():
+            self.seek(TopicPartition(topic, partition), offset)
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[RawRecord]]:
+        while True:
+            found: dict[TopicPartition, list[RawRecord]] = await super().getmany(
+                *partitions, timeout_ms=_WAIT_MS, max_records=max_records
+            )
+            if found:
+                return found
+
+    async def commit_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Commit exactly these next offsets, for partitions that are still ours."""
+        mine = self.assignment()
+        wanted = {TopicPartition(*at): offset for at, offset in offsets.items() if TopicPartition(*at) in mine}
+        if wanted:
+            await self.commit(wanted)
+
+
+class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Tells a callback which partitions are ours, after each rebalance and before each one none."""
+
+    def __init__(self, on_change: Callable[[frozenset[tuple[str, int]]], None]) -> None:
+        self._on_change = on_change
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        self._on_change(frozenset())
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._on_change(frozenset((tp.topic, tp.partition) for tp in assigned))

@@ -1,0 +1,163 @@
+"""Every request gets one answer: accepted, or rejected with a dead letter. Pure.
+
+On `runs.requested` anybody publishes, with any key and any client: a CloudEvent (structured or binary) or a bare JSON
+body. Nothing here raises for what a record may hold, and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard_runtime.kafka.records import Record
+from trainyard_schemas import events as ev
+from trainyard_schemas.codec import printable
+from trainyard_schemas.envelope import Envelope, Mode, decode
+from trainyard_schemas.errors import ContractError, FieldError, Invalid
+from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
+from trainyard_schemas.upcasting import ParsedRequest, parse_request
+from trainyard_schemas.vocabulary import EventType, Reason
+
+MAX_MESSAGE_CHARACTERS = 2_000
+DATASCHEMA_PREFIX = "urn:trainyard:schema:run.requested:"
+HEADER_PREFIX = "trainyard-"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is kept of a record that was refused: its own bytes, with headers added that say why and whence."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one record. A rejection has a dead letter, an acceptance none."""
+
+    fact: ev.RunAccepted | ev.RunRejected
+    dead_letter: DeadLetter | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run that the answer stands under."""
+        return self.fact.run_id
+
+
+def answer(record: Record, tenant: str) -> Answer:
+    """The one answer to a record of `runs.requested`.
+
+    An accepted run's id comes from the request's idempotency key, else from the CloudEvent's source and id, else from
+    where the record stands. A rejection always stands under the record's place, so it burns no key.
+    """
+    envelope: Envelope | None = None
+    try:
+        envelope = decode(record.value, record.headers, bare_allowed=True)
+        _fits_the_topic(envelope)
+        parsed = parse_request(envelope.data)
+        _fits_this_door(parsed)
+    except ContractError as error:
+        return _rejected(record, tenant, error, envelope.data if envelope is not None else {})
+    return Answer(_accepted(record, tenant, envelope, parsed))
+
+
+def reject_as_internal(record: Record, tenant: str, error: Exception) -> Answer:
+    """The answer to a record on which our own code failed. The message names the kind of failure, not its text."""
+    problem = ContractError("unexpected_error", FieldError("", f"an error of Trainyard's own ({type(error).__name__})"))
+    return _rejected(record, tenant, problem, {}, reason=Reason.INTERNAL)
+
+
+def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: str) -> DeadLetter:
+    """A record's bytes and headers unchanged, and headers of ours that say why it is here and whence it came."""
+    why = {
+        "reason": reason,
+        "detail": detail,
+        "message": message,
+        "run-id": run_id,
+        "origin-topic": record.topic,
+        "origin-partition": str(record.partition),
+        "origin-offset": str(record.offset),
+        "origin-timestamp": str(record.timestamp_ms),
+    }
+    added = tuple((HEADER_PREFIX + name, text.encode()) for name, text in why.items())
+    return DeadLetter(record.key, record.value, (*record.headers, *added))
+
+
+def _fits_the_topic(envelope: Envelope) -> None:
+    if envelope.mode is Mode.BARE:
+        return
+    if envelope.type != EventType.RUN_REQUESTED:
+        raise Invalid(
+            "unknown_type",
+            FieldError(
+                "type", f"'{printable(envelope.type)}' does not belong here; send {EventType.RUN_REQUESTED.value}"
+            ),
+        )
+    schema = envelope.dataschema or ""
+    if schema.startswith(DATASCHEMA_PREFIX):
+        version = envelope.data.get("schema_version", 1)
+        if schema.removeprefix(DATASCHEMA_PREFIX) != str(version):
+            raise Invalid(
+                "invalid_envelope", FieldError("dataschema", "contradicts data.schema_version; send the same version")
+            )
+
+
+def _fits_this_door(parsed: ParsedRequest) -> None:
+    if parsed.request.dataset_ref is not None:
+        raise Invalid(
+            "dataset_ref",
+            FieldError("dataset_ref", "names a step of a pipeline; outside of one give dataset.uri or dataset.clearml"),
+        )
+
+
+def _accepted(record: Record, tenant: str, envelope: Envelope, parsed: ParsedRequest) -> ev.RunAccepted:
+    request = parsed.request
+    if request.idempotency_key is not None:
+        run_id = run_id_from_key(tenant, request.idempotency_key)
+    elif envelope.source is not None and envelope.id is not None:
+        run_id = run_id_from_event(tenant, envelope.source, envelope.id)
+    else:
+        run_id = run_id_from_origin(tenant, record.origin)
+    return ev.RunAccepted(
+        run_id=run_id,
+        tenant=tenant,
+        request=request.to_json(),
+        request_digest=request.digest,
+        original_schema_version=parsed.original_version,
+        unknown=dict(parsed.unknown),
+        warnings=parsed.warnings,
+        origin=ev.OriginRecord.of(record.origin),
+    )
+
+
+def _rejected(
+    record: Record, tenant: str, error: ContractError, data: Mapping[str, Any], *, reason: Reason | None = None
+) -> Answer:
+    run_id = run_id_from_origin(tenant, record.origin)
+    fact = ev.RunRejected(
+        run_id=run_id,
+        reason=reason or error.reason,
+        detail=error.detail,
+        message=printable(str(error), MAX_MESSAGE_CHARACTERS),
+        errors=_problems(error.errors),
+        origin=ev.OriginRecord.of(record.origin),
+        run_name=_name(data, "run_name"),
+        project=_name(data, "project"),
+        trainer=_name(data, "trainer"),
+    )
+    return Answer(fact, dead_letter(record, run_id, fact.reason.value, fact.detail, fact.message))
+
+
+def _problems(errors: Sequence[FieldError]) -> tuple[ev.FieldProblem, ...]:
+    return tuple(
+        ev.FieldProblem(path=printable(e.path, 500), message=printable(e.message, MAX_MESSAGE_CHARACTERS))
+        for e in errors
+    )
+
+
+def _name(data: Mapping[str, Any], field: str) -> str | None:
+    """What the sender called it, where that is text, made safe to show."""
+    value = data.get(field)
+    return printable(value, 256) if isinstance(value, str) and value.strip() else None
