@@ -75,6 +75,14 @@ def _prepare(spec: AttemptSpec) -> Path:
     return spec_path
 
 
+async def _open(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    reader = asyncio.StreamReader(limit=MAX_EVENT_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
+    )
+    return reader, transport
+
+
 class TrainingChild:
     """One running attempt. `start` it, iterate `events()`, await `outcome()`; `stop()` ends it early.
 
@@ -82,10 +90,10 @@ class TrainingChild:
     lines, when the child has ended, with a note of how much was cut. At most 20,000 events wait for a slow reader.
     """
 
-    def __init__(self, spec: AttemptSpec, process: asyncio.subprocess.Process, events_fd: int) -> None:
+    def __init__(self, spec: AttemptSpec, process: asyncio.subprocess.Process, pipes: Sequence[int]) -> None:
         self._spec = spec
         self._process = process
-        self._events_fd = events_fd
+        self._pipes = pipes
         self._started = time.monotonic()
         self._waiting: deque[ChildEvent] = deque(maxlen=MAX_WAITING)
         self._news = asyncio.Event()
@@ -107,29 +115,33 @@ class TrainingChild:
         `program` is the interpreter and what it runs: a trainer may have an environment of its own.
         """
         spec_path = _prepare(spec)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        # Pipes of our own: asyncio's would make wait() last as long as any descendant keeps one of them open.
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("events", "stdout", "stderr")]
+        readers, (events, stdout, stderr) = [r for r, _ in pipes], [w for _, w in pipes]
         try:
             process = await asyncio.create_subprocess_exec(
                 *program,
                 str(spec_path),
                 "--events-fd",
-                str(writer),
+                str(events),
                 "--parent-pid",
                 str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(writer,),
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=(events,),
                 start_new_session=True,
                 cwd=spec.work_dir,
                 env=child_environment(os.environ if environment is None else environment, spec.work_dir, spec.n_jobs),
             )
         except BaseException:
-            os.close(reader)
+            for fd in readers:
+                os.close(fd)
             raise
         finally:
-            os.close(writer)
-        return cls(spec, process, reader)
+            for fd in (events, stdout, stderr):
+                os.close(fd)
+        return cls(spec, process, readers)
 
     @property
     def pid(self) -> int:
@@ -168,12 +180,11 @@ class TrainingChild:
         return await asyncio.shield(self._supervision)
 
     async def _supervise(self) -> Outcome:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
+        events, stdout, stderr = [await _open(fd) for fd in self._pipes]
         reading = [
-            asyncio.create_task(self._read_console("stdout", self._process.stdout)),
-            asyncio.create_task(self._read_console("stderr", self._process.stderr)),
-            asyncio.create_task(self._read_events()),
+            asyncio.create_task(self._read_events(events[0])),
+            asyncio.create_task(self._read_console("stdout", stdout[0])),
+            asyncio.create_task(self._read_console("stderr", stderr[0])),
         ]
         try:
             await asyncio.wait_for(self._process.wait(), max(0.0, self._spec.deadline_s - self.elapsed_s))
@@ -186,6 +197,8 @@ class TrainingChild:
         for task in unfinished:  # a descendant in a session of its own holds the pipe open
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
+        for _, transport in (events, stdout, stderr):
+            transport.close()
         self._flush_tail()
         self._ended = True
         self._news.set()
@@ -272,18 +285,10 @@ class TrainingChild:
         for line in self._tail:
             self._add(line)
 
-    async def _read_events(self) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=MAX_EVENT_BYTES)
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._events_fd, "rb", buffering=0)
-        )
-        try:
-            while line := await reader.readline():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # a foreign line on the pipe is no event
-                    self._add(decode(line))
-        finally:
-            transport.close()
+    async def _read_events(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a foreign line on the pipe is no event
+                self._add(decode(line))
 
     def _add(self, event: ChildEvent) -> None:
         self._waiting.append(event)

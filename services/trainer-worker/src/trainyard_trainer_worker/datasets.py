@@ -245,9 +245,11 @@ def _header(content: bytes) -> tuple[list[str], str]:
         try:
             rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
             record: list[str] = next((row for row in rows if row), [])
-        except csv.Error as error:
-            raise invalid_dataset(Detail.NOT_CSV, f"the header cannot be read: {clean(error)}") from error
+        except csv.Error:  # a field beyond the parser's limit: not split by this delimiter
+            continue
         if len(record) > len(best[0]):
             best = ([name.strip() for name in record], delimiter)
     names, delimiter = best
+    if not names:
+        raise invalid_dataset(Detail.NOT_CSV, "the first line cannot be read as a CSV header")
     return [name or f"column_{index}" for index, name in enumerate(names)], delimiter

@@ -158,7 +158,7 @@ def _kind(column: pd.Series[Any]) -> Kind:
 
 
 def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    """The table that models take: exactly `columns`, float64 or text with None; infinities count as missing."""
+    """The table that models take: exactly `columns`, float64 or text with NaN; infinities count as missing."""
     return pd.DataFrame({column.name: _converted(frame[column.name], column.kind) for column in columns})
 
 
@@ -166,8 +166,8 @@ def _converted(values: pd.Series[Any], kind: Kind) -> pd.Series[Any]:
     if kind == "number":
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
         return numbers.where(np.isfinite(numbers))
-    text = values.astype("object")
-    return text.where(text.notna(), None).map(lambda value: None if value is None else str(value)).astype("object")
+    text = [str(value) if known else np.nan for value, known in zip(values, values.notna(), strict=True)]
+    return pd.Series(text, index=values.index, dtype="object")
 
 
 def to_records(features: pd.DataFrame) -> list[list[Any]]:

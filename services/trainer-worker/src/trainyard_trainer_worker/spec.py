@@ -224,6 +224,7 @@ class TrainingRequest:
 DEFAULT_TIME_BUDGET_S = 60.0
 DEFAULT_TEST_SIZE = 0.2
 DEFAULT_SEED = 42
+MAX_SEED = (1 << 32) - 1  # what numpy and scikit-learn take
 SPLIT_METHODS = ("row_shuffle", "group_shuffle")
 
 
@@ -262,7 +263,7 @@ def parse_request(body: Mapping[str, Any]) -> TrainingRequest:
         task_type=body.get("task_type"),
         split_method=method,
         test_size=test_size,
-        seed=int(_number(split.get("random_seed"), DEFAULT_SEED, "split.random_seed")),
+        seed=_seed(split.get("random_seed")),
         extras=_mapping(extras, f"extras.{trainer}"),
     )
 
@@ -279,6 +280,15 @@ def _number(value: object, default: float, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise invalid_request(Detail.FIELD_INVALID, f"{path} must be a number of at least 0")
     return value
+
+
+def _seed(value: object) -> int:
+    seed = _number(value, DEFAULT_SEED, "split.random_seed")
+    if seed > MAX_SEED or seed != int(seed):
+        raise invalid_request(
+            Detail.FIELD_INVALID, f"split.random_seed is {seed}; it must be an integer of at most {MAX_SEED}"
+        )
+    return int(seed)
 
 
 def clean(value: object, limit: int = 80) -> str:

@@ -37,7 +37,7 @@ def build_features(columns: Sequence[Column], *, scale: bool) -> Any:
     encode = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=False, dtype=np.float64
     )
-    fill = SimpleImputer(strategy="constant", fill_value="(missing)", missing_values=None, keep_empty_features=True)
+    fill = SimpleImputer(strategy="constant", fill_value="(missing)", keep_empty_features=True)
     steps = [
         ("number", make_pipeline(impute, *scaler), names["number"]),
         ("date", make_pipeline(*days, impute, *scaler), names["date"]),

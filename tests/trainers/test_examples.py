@@ -1,0 +1,61 @@
+"""Every request under examples/requests, trained for real: what a newcomer copies must work."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trainers.conftest import EXAMPLES, Train
+from trainyard_trainer_worker.child_events import Phase, PhaseEnded, Progress, Scalar
+from trainyard_trainer_worker.packing import read
+from trainyard_trainer_worker.spec import Succeeded
+
+REQUESTS = sorted((EXAMPLES / "requests").glob("*.json"))
+
+# What each must reach on its held-out part, with room to spare (the figures of examples/README.md).
+FLOORS = {"wine": 0.9, "breast-cancer": 0.95, "diabetes": 62.0, "travel-choice": 0.9}
+
+
+def test_there_are_examples_for_both_trainers_of_every_data_set() -> None:
+    names = {path.stem for path in REQUESTS}
+    assert names == {f"{data}-{trainer}" for data in FLOORS for trainer in ("sklearn", "flaml")}
+
+
+@pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
+def test_an_example_trains_to_a_model_that_beats_its_baseline(path: Path, train: Train) -> None:
+    request: dict[str, Any] = json.loads(path.read_text())
+    trained = train(request)
+    results = trained.results
+    floor = FLOORS[path.stem.rpartition("-")[0]]
+    if results["greater_is_better"]:
+        assert results["value"] >= floor > results["baseline"]
+    else:
+        assert results["value"] <= floor < results["baseline"]
+    assert set(results["seconds"]) == set(Phase)
+    assert [e.phase for e in trained.events if isinstance(e, PhaseEnded)] == list(Phase)
+    assert any(isinstance(e, Progress) for e in trained.events)
+    assert any(isinstance(e, Scalar) for e in trained.events)
+    assert results["feature_importance"]
+    assert results["verified"]["ok"] is True
+    assert isinstance(trained.outcome, Succeeded)
+    archive = read(trained.work_dir / trained.outcome.model.path, trained.outcome.model.sha256)
+    assert archive.manifest["request"] == request
+    assert archive.manifest["data_sha256"] == results["dataset"]["sha256"]
+    assert archive.manifest["split"]["sha256"] == results["split"]["sha256"]
+    if "group_key" in request:
+        assert results["split"]["overlap"] == 0
+        assert not {c.name for c in archive.columns} & set(request["group_key"])
+    if request["trainer"] == "flaml":
+        log = next(a for a in trained.outcome.artifacts if a.name == "flaml.log")
+        assert (trained.work_dir / log.path).read_text().count("validation_loss") == results["summary"]["trials"] > 1
+
+
+@pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
+def test_the_label_is_the_last_column_of_the_data(path: Path) -> None:
+    dataset = json.loads(path.read_text())["dataset"]
+    with (EXAMPLES / dataset["uri"]).open(newline="") as file:
+        assert next(csv.reader(file))[-1] == dataset["label"]

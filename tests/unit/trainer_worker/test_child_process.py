@@ -1,0 +1,216 @@
+"""The parent's side against small scripts that misbehave in one way each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.child_events import ChildEvent, Console, Scalar
+from trainyard_trainer_worker.child_process import CONSOLE_HEAD_BYTES, CONSOLE_TAIL_LINES, TrainingChild
+from trainyard_trainer_worker.spec import AttemptSpec, Failed, Outcome, Stopped
+
+READY = "print('ready', flush=True)\n"
+
+
+@dataclass
+class Seen:
+    """What one child did."""
+
+    outcome: Outcome
+    events: list[ChildEvent] = field(default_factory=list)
+    seconds: float = 0.0
+    pid: int = 0
+
+    @property
+    def console(self) -> list[str]:
+        return [e.line for e in self.events if isinstance(e, Console)]
+
+
+def run(
+    tmp_path: Path,
+    script: str,
+    deadline_s: float = 20.0,
+    environment: dict[str, str] | None = None,
+    when_ready: Callable[[TrainingChild], None] | None = None,
+    stop: Reason | None = None,
+) -> Seen:
+    program: Sequence[str] = (sys.executable, "-c", script)
+    spec = AttemptSpec("r", 1, "c", {}, str(tmp_path / "work"), (), deadline_s)
+
+    async def scenario() -> Seen:
+        started = time.monotonic()
+        child = await TrainingChild.start(spec, environment, program)
+        events = []
+        async for event in child.events():
+            events.append(event)
+            if isinstance(event, Console) and event.line == "ready":
+                started = time.monotonic()
+                if when_ready is not None:
+                    when_ready(child)
+                if stop is not None:
+                    await child.stop(stop)
+        outcome = await child.outcome()
+        return Seen(outcome, events, time.monotonic() - started, child.pid)
+
+    return asyncio.run(scenario())
+
+
+def failed(seen: Seen) -> Failed:
+    assert isinstance(seen.outcome, Failed)
+    return seen.outcome
+
+
+def gone(pid: int) -> bool:
+    """True once the process is neither running nor a zombie of ours."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_both_streams_and_events_arrive(tmp_path: Path) -> None:
+    event = '{"event": "scalar", "title": "t", "series": "s", "value": 1.5, "iteration": 3}'
+    script = (
+        "import os, sys\n"
+        "print('one'); print('two', file=sys.stderr)\n"
+        "fd = int(sys.argv[sys.argv.index('--events-fd') + 1])\n"
+        f"os.write(fd, b'no event\\n' + {event.encode()!r} + b'\\n')\n"
+    )
+    seen = run(tmp_path, script)
+    assert Console("stdout", "one") in seen.events
+    assert Console("stderr", "two") in seen.events
+    assert Scalar("t", "s", 1.5, 3) in seen.events
+
+
+def test_a_child_without_an_outcome_failed_and_its_last_words_are_told(tmp_path: Path) -> None:
+    failure = failed(run(tmp_path, "import sys; print('cannot open libx.so', file=sys.stderr); sys.exit(7)"))
+    assert (failure.reason, failure.detail) == (Reason.TRAINER_ERROR, "child_died")
+    assert "status 7" in failure.message
+    assert "cannot open libx.so" in failure.message
+
+
+def test_a_crash_names_its_signal(tmp_path: Path) -> None:
+    assert "SIGSEGV" in failed(run(tmp_path, "import os; os.kill(os.getpid(), 11)")).message
+
+
+def test_a_kill_that_was_not_ours_is_taken_for_memory(tmp_path: Path) -> None:
+    assert failed(run(tmp_path, "import os; os.kill(os.getpid(), 9)")).reason is Reason.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "happy"}', '{"state": "succeeded", "results": {}}'])
+def test_a_spoiled_outcome_counts_as_none(tmp_path: Path, content: str) -> None:
+    seen = run(tmp_path, f"open('outcome.json', 'w').write({content!r})")
+    assert failed(seen).detail == "child_died"
+
+
+def test_an_outcome_of_an_earlier_attempt_in_the_folder_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    old = {"state": "failed", "reason": "user", "detail": "x", "message": "old", "results": {}, "artifacts": []}
+    (tmp_path / "work" / "outcome.json").write_text(json.dumps(old))
+    assert failed(run(tmp_path, "")).detail == "child_died"
+
+
+def test_a_stop_ends_a_willing_child_at_once(tmp_path: Path) -> None:
+    seen = run(tmp_path, READY + "import time; time.sleep(60)", stop=Reason.USER)
+    assert seen.outcome == Stopped(Reason.USER)
+    assert seen.seconds < 1.5
+    assert gone(seen.pid)
+
+
+def test_a_stop_ends_a_child_that_ignores_sigterm_with_its_whole_group(tmp_path: Path) -> None:
+    script = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "deaf = 'import signal, time; signal.signal(15, 1); print(1, flush=True); time.sleep(60)'\n"
+        "p = subprocess.Popen([sys.executable, '-c', deaf], stdout=subprocess.PIPE)\n"
+        "p.stdout.readline()\n"
+        "open('grandchild', 'w').write(str(p.pid))\n" + READY + "time.sleep(60)"
+    )
+    seen = run(tmp_path, script, stop=Reason.HOST_SHUTDOWN)
+    assert seen.outcome == Stopped(Reason.HOST_SHUTDOWN)
+    assert seen.seconds < 4
+    assert gone(seen.pid)
+    assert gone(int((tmp_path / "work" / "grandchild").read_text()))
+
+
+def test_a_frozen_child_can_be_stopped(tmp_path: Path) -> None:
+    def freeze(child: TrainingChild) -> None:
+        os.kill(child.pid, 19)
+
+    seen = run(tmp_path, READY + "import time; time.sleep(60)", when_ready=freeze, stop=Reason.USER)
+    assert seen.outcome == Stopped(Reason.USER)
+    assert gone(seen.pid)
+
+
+def test_the_deadline_ends_the_child_and_says_by_how_much(tmp_path: Path) -> None:
+    seen = run(tmp_path, READY + "import time; time.sleep(60)", deadline_s=0.5)
+    assert (failed(seen).reason, failed(seen).detail) == (Reason.DEADLINE, "attempt_deadline")
+    assert "deadline_s is 0.5" in failed(seen).message
+    assert gone(seen.pid)
+
+
+def test_what_a_child_leaves_behind_in_its_group_is_ended(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open('grandchild', 'w').write(str(p.pid))\n"
+    )
+    run(tmp_path, script)
+    assert gone(int((tmp_path / "work" / "grandchild").read_text()))
+
+
+def test_a_descendant_that_left_the_group_does_not_hold_us_up(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(6)'], start_new_session=True)\n"
+    )
+    assert run(tmp_path, script).seconds < 4
+
+
+def test_a_hundred_megabytes_of_output_are_cut_and_counted_in_bounded_memory(tmp_path: Path) -> None:
+    before = psutil.Process().memory_info().rss
+    script = "line = 'x' * 999\nfor i in range(100_000): print(line)\nprint('the end')"
+    seen = run(tmp_path, script, deadline_s=60)
+    assert psutil.Process().memory_info().rss - before < 50 << 20
+    kept = sum(len(line) + 1 for line in seen.console)
+    assert kept < CONSOLE_HEAD_BYTES + (CONSOLE_TAIL_LINES + 10) * 1_000
+    assert seen.console[-1] == "the end"
+    notes = [e.line for e in seen.events if isinstance(e, Console) and e.stream == "trainyard"]
+    assert len(notes) == 1
+    assert int(notes[0].split()[0].strip("[")) > 90_000_000
+
+
+def test_one_endless_line_and_bytes_that_are_no_text_are_taken(tmp_path: Path) -> None:
+    script = "import sys; sys.stdout.buffer.write(b'\\xff\\x00' + b'y' * 10_000_000 + b'\\n25%\\r50%\\r100%\\n')"
+    seen = run(tmp_path, script)
+    assert seen.console[0].startswith("\\xff\x00yyy")
+    assert max(map(len, seen.console)) <= 4_100
+    assert seen.console[-1] == "100%"
+
+
+def test_the_child_sees_no_secret_of_ours(tmp_path: Path) -> None:
+    secrets = ["CLEARML_API_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "TRAINYARD_KAFKA_PASSWORD", "MY_TOKEN", "HTTPS_PROXY"]
+    environment = {**os.environ, **dict.fromkeys(secrets, "planted-secret")}
+    script = "import os; print(dict(os.environ))"
+    seen = run(tmp_path, script, environment=environment)
+    assert "planted-secret" not in seen.console[0]
+    assert "OMP_NUM_THREADS" in seen.console[0]
+    assert f"'HOME': '{tmp_path / 'work'}'" in seen.console[0]
+
+
+def test_a_program_that_does_not_exist_is_an_error_of_the_start(tmp_path: Path) -> None:
+    spec = AttemptSpec("r", 1, "c", {}, str(tmp_path / "work"), (), 5.0)
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(TrainingChild.start(spec, None, (str(tmp_path / "absent"),)))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainyard_trainer_worker import datasets, frames
+from trainyard_trainer_worker.frames import Column
+from trainyard_trainer_worker.spec import AttemptError
+
+
+def mixed_row(i: int) -> str:
+    return f"{i}.5,{'True' if i % 2 else ''},w{i % 3},2024-01-{i + 1:02d},,{'yes' if i % 2 else 'no'}\n"
+
+
+MIXED = datasets.parse_csv(("n,flag,word,day,gap,y\n" + "".join(map(mixed_row, range(20)))).encode())
+
+
+def test_the_kinds_of_columns_are_found_and_empty_ones_left_out() -> None:
+    columns = frames.infer_columns(MIXED, ["y"])
+    assert columns == (
+        Column("n", "number"),
+        Column("flag", "number"),
+        Column("word", "category"),
+        Column("day", "date"),
+    )
+
+
+def test_features_survive_json_exactly() -> None:
+    columns = frames.infer_columns(MIXED, ["y"])
+    features = frames.to_features(MIXED, columns)
+    features.loc[0, "n"] = 0.1 + 0.2
+    rows = json.loads(json.dumps(frames.to_records(features), allow_nan=False))
+    pd.testing.assert_frame_equal(frames.from_records(rows, columns), features)
+
+
+def test_infinities_count_as_missing() -> None:
+    features = frames.to_features(pd.DataFrame({"n": [1.0, np.inf, -np.inf]}), [Column("n", "number")])
+    assert features["n"].isna().tolist() == [False, True, True]
+
+
+def test_classes_are_sorted_and_rows_without_a_label_are_dropped() -> None:
+    frame = pd.DataFrame({"y": ["b", "a", None, "b"] * 5})
+    target = frames.make_target(frame, "y", "classification")
+    assert target.classes == ("a", "b")
+    assert target.values[:3].tolist() == [1, 0, 1]
+    assert target.rows[:3].tolist() == [0, 1, 3]
+    assert target.dropped_rows == 5
+
+
+def test_whole_numbers_with_gaps_stay_whole_as_classes() -> None:
+    frame = pd.DataFrame({"y": [0.0, 1.0, np.nan, 2.0] * 5})
+    assert frames.make_target(frame, "y", "classification").classes == (0, 1, 2)
+
+
+def test_the_task_follows_the_label_where_none_is_asked() -> None:
+    assert frames.make_target(pd.DataFrame({"y": np.linspace(0, 1, 30)}), "y", None).task_type == "regression"
+    assert frames.make_target(pd.DataFrame({"y": [0, 1] * 15}), "y", None).task_type == "classification"
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "detail", "says"),
+    [
+        ([1] * 20, "classification", "one_class", "1"),
+        ([1.5] * 20, "regression", "one_class", "1.5"),
+        (["x", "y"] * 2, "classification", "too_few_rows", "4 rows"),
+        ([None] * 20, "classification", "too_few_rows", "0 rows"),
+        (["1", "2", "many"] * 10, "regression", "label_not_numeric", "'many'"),
+        (list(range(100)), "classification", "too_many_classes", "100 classes"),
+        ([0, 1] * 10, "detection", "field_invalid", "'detection'"),
+    ],
+)
+def test_a_label_that_cannot_be_learned_is_refused_with_what_there_is(
+    values: list[object], task: str, detail: str, says: str
+) -> None:
+    with pytest.raises(AttemptError) as caught:
+        frames.make_target(pd.DataFrame({"y": values}), "y", task)
+    assert caught.value.detail == detail
+    assert says in caught.value.message
+
+
+def test_a_missing_label_column_lists_the_columns_there_are() -> None:
+    with pytest.raises(AttemptError) as caught:
+        frames.make_target(MIXED, "cultivar", None)
+    assert caught.value.detail == "label_missing"
+    assert "'word', 'day'" in caught.value.message
+
+
+def test_a_table_with_nothing_but_the_label_has_no_features() -> None:
+    with pytest.raises(AttemptError) as caught:
+        frames.infer_columns(pd.DataFrame({"y": [1, 2], "empty": [None, None]}), ["y"])
+    assert caught.value.detail == "no_features"

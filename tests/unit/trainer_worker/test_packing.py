@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainyard_trainer_worker import frames, packing
+from trainyard_trainer_worker.evaluation import Predictions
+from trainyard_trainer_worker.frames import Column
+from trainyard_trainer_worker.packing import BadArchive
+from trainyard_trainer_worker.verify import main, verify
+
+COLUMNS = (Column("x", "number"),)
+ROWS: list[list[float | None]] = [[1.0], [2.5], [None]]
+
+
+def packed(folder: Path, values: list[float]) -> tuple[Path, str]:
+    """An archive of a linear model, with `values` as what it is said to predict."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+
+    features = frames.from_records([[0.0], [1.0], [2.0]], COLUMNS)
+    model = make_pipeline(SimpleImputer(), LinearRegression()).fit(features, [0.0, 2.0, 4.0])
+    predictions = Predictions(np.array(values), None)
+    manifest = {"classes": [], "prediction_sha256": packing.prediction_hash(predictions)}
+    file = packing.pack(
+        folder / "model.tar.gz", manifest, COLUMNS, pickle.dumps(model), packing.sample_of(ROWS, predictions)
+    )
+    return folder / file.path, file.sha256
+
+
+def rewrite(path: Path, change: Mapping[str, bytes | tarfile.TarInfo | None]) -> None:
+    """Replace, add (a name that is absent) or drop (None) members, keeping the rest."""
+    with tarfile.open(path) as tar:
+        members = {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in {**members, **change}.items():
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            elif content is not None:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert packed(tmp_path / "a", [2.0, 5.0, 2.0])[1] == packed(tmp_path / "b", [2.0, 5.0, 2.0])[1]
+
+
+def test_a_sound_archive_verifies_and_reads_back(tmp_path: Path) -> None:
+    path, digest = packed(tmp_path, [2.0, 5.0, 2.0])
+    verdict = verify(path, digest)
+    assert verdict["ok"] is True
+    assert verdict["rows"] == 3
+    assert packing.read(path, digest).columns == COLUMNS
+
+
+def test_a_model_that_predicts_otherwise_is_caught(tmp_path: Path) -> None:
+    path, digest = packed(tmp_path, [2.0, 5.0, 2.001])
+    verdict = verify(path, digest)
+    assert verdict["ok"] is False
+    assert "differ by up to" in verdict["problem"]
+
+
+def test_another_hash_is_caught_before_anything_is_read(tmp_path: Path) -> None:
+    path, digest = packed(tmp_path, [2.0, 5.0, 2.0])
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(BadArchive, match="SHA-256"):
+        packing.read(path, digest)
+
+
+class Bomb:
+    """Unpickling this would raise."""
+
+    def __reduce__(self) -> Any:
+        return (int, ("the pickle was loaded",))
+
+
+def test_a_swapped_model_is_never_unpickled(tmp_path: Path) -> None:
+    path, _ = packed(tmp_path, [2.0, 5.0, 2.0])
+    rewrite(path, {packing.MODEL: pickle.dumps(Bomb())})
+    assert verify(path)["problem"] == "model.pkl does not match the manifest: it was changed"
+
+
+def link(name: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return info
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"../../evil.py": b"x"}, "no place"),
+        ({"/etc/cron.d/x": b"x"}, "no place"),
+        ({packing.MODEL: link(packing.MODEL)}, "no place"),
+        ({packing.SAMPLE: None}, "lacks sample.json"),
+        ({packing.SAMPLE: b"{}"}, "sample.json does not match"),
+        ({packing.MANIFEST: b"not json"}, "cannot be read"),
+        ({packing.MANIFEST: b"{}"}, "cannot be read"),
+    ],
+)
+def test_an_archive_that_was_touched_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    path, _ = packed(tmp_path, [2.0, 5.0, 2.0])
+    rewrite(path, change)
+    with pytest.raises(BadArchive, match=says):
+        packing.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b junk", b"plain text"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.tar.gz").write_bytes(content)
+    with pytest.raises(BadArchive):
+        packing.read(tmp_path / "m.tar.gz")
+
+
+def test_the_command_prints_a_verdict_and_exits_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, digest = packed(tmp_path, [2.0, 5.0, 2.0])
+    assert main([str(path), "--sha256", digest]) == 0
+    assert '"ok": true' in capsys.readouterr().out
+    assert main([str(path), "--sha256", "0" * 64]) == 1
+    assert main([str(tmp_path / "absent")]) == 1
