@@ -94,18 +94,19 @@ class EventPrinter:
 
 def print_runs(console: Console, runs: Iterable[RunState], now: float) -> None:
     """A table of runs, newest first as given."""
+    ids = 8 if console.is_terminal else 36
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", no_wrap=True)
-    table.add_column("name", ratio=3, no_wrap=True, overflow="ellipsis")
-    table.add_column("trainer", no_wrap=True, overflow="ellipsis")
-    table.add_column("state", no_wrap=True)
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("result", ratio=4, no_wrap=True, overflow="ellipsis")
+    table.add_column("run", min_width=ids, no_wrap=True)
+    table.add_column("name", ratio=3, min_width=6, no_wrap=True, overflow="ellipsis")
+    table.add_column("trainer", min_width=7, no_wrap=True, overflow="ellipsis")
+    table.add_column("state", min_width=9, no_wrap=True, overflow="ellipsis")
+    table.add_column("age", min_width=3, justify="right", no_wrap=True)
+    table.add_column("took", min_width=4, justify="right", no_wrap=True)
+    table.add_column("result", ratio=4, min_width=6, no_wrap=True, overflow="ellipsis")
     for run in runs:
         until = run.ended_at or now
         table.add_row(
-            run.run_id[:8] if console.is_terminal else run.run_id,
+            run.run_id[:ids],
             Text(runs_view.name_of(run)),
             Text(printable(run.request.get("trainer") or "-", 20)),
             state_text(run.phase),
