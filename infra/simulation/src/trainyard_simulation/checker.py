@@ -195,8 +195,6 @@ def _commits(evidence: Evidence) -> Iterator[Violation]:
     for partition, records in evidence.requested.items():
         if evidence.committed.get(partition, 0) > len(records):
             yield Violation(4, f"partition {partition} is committed beyond its end")
-        elif evidence.came_to_rest and evidence.committed.get(partition, 0) < len(records):
-            yield Violation(8, f"partition {partition} of the requests is not committed to its end")
 
 
 def _sums(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
@@ -224,6 +222,16 @@ def _leftovers(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violat
     for task_id in evidence.queued_now:
         yield Violation(8, f"{task_id} still stands in a queue")
     for task_id, task in evidence.tasks.items():
-        ended = stories[task.run_id].end is not None
-        if ended and task.status is TaskStatus.IN_PROGRESS:
+        story = stories[task.run_id]
+        is_last = story.tasks.get(len(story.tasks)) == task_id
+        if story.end is not None and is_last and task.status is TaskStatus.IN_PROGRESS and not task.reopened:
             yield Violation(8, f"{task_id} is in progress though its run has ended")
+
+
+def litter(evidence: Evidence) -> int:
+    """Tasks that are left open for the sweep (rule 7), which is not built yet: those of attempts that are over, those
+
+    that a late request opened or queued again, and those that no attempt ever used.
+    """
+    open_ = (TaskStatus.CREATED, TaskStatus.QUEUED, TaskStatus.IN_PROGRESS)
+    return sum(task.status in open_ for task in evidence.tasks.values())

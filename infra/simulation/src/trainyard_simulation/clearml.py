@@ -29,11 +29,12 @@ _MAY_END: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 
 @dataclass(slots=True)
 class SimTask:
-    """One task as it stands."""
+    """One task as it stands. `reopened`: a late `started` came after it had been closed."""
 
     task_id: str
     body: Mapping[str, Any]
     status: TaskStatus = TaskStatus.CREATED
+    reopened: bool = False
 
     def parameter(self, name: str) -> str:
         """The text of `Run/<name>`."""
@@ -54,11 +55,10 @@ class Entry:
 
 
 @dataclass(slots=True)
-class _Sight:
-    """What one incarnation did with one task, in the server's steps: its last enqueue, its last sight of `created`."""
+class Sight:
+    """Whether one incarnation may have enqueued one task already, and has not seen it `created` since."""
 
-    enqueue_sent: bool = False
-    saw_created_since: bool = False
+    is_blind: bool = False
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class ClearML:
         self.queues: dict[str, deque[str]] = {f"q-{name}": deque() for name in queue_names}
         self.ledger = ServerLedger()
         self.queue_signals: dict[str, Signal] = {}
-        self._sights: dict[tuple[str, str], _Sight] = defaultdict(_Sight)
+        self._sights: dict[tuple[str, str], Sight] = defaultdict(Sight)
 
     def create(self, body: Mapping[str, Any]) -> str:
         task = SimTask(f"task-{len(self.tasks) + 1:03}", body)
@@ -92,7 +92,7 @@ class ClearML:
         if task is None:
             return TaskStatus.MISSING
         if task.status is TaskStatus.CREATED:
-            self._sights[by, task_id].saw_created_since = True
+            self._sights[by, task_id].is_blind = False
         return task.status
 
     def find(self, run_ids: Sequence[str]) -> list[FoundTask]:
@@ -121,13 +121,9 @@ class ClearML:
         for signal in self.queue_signals.values():
             signal.set()
 
-    def enqueue_is_blind(self, task_id: str, by: str) -> bool:
-        """To be asked when the request is sent: did its sender send one before and not see the task `created` since?"""
-        sight = self._sights[by, task_id]
-        blind = sight.enqueue_sent and not sight.saw_created_since
-        sight.enqueue_sent = True
-        sight.saw_created_since = False
-        return blind
+    def sight(self, task_id: str, by: str) -> Sight:
+        """What one incarnation knows of its own enqueues of a task."""
+        return self._sights[by, task_id]
 
     def pop(self, queue_ids: Sequence[str], by: str) -> str | None:
         """The first entry of the first queue that has one. The task's status stays `queued`."""
@@ -145,6 +141,7 @@ class ClearML:
         if task.status not in _MAY_START:
             raise Refused("wrong_status", f"{task_id} is {task.status}")
         self._leave_queues(task_id)
+        task.reopened |= task.status in (TaskStatus.STOPPED, TaskStatus.COMPLETED)
         task.status = TaskStatus.IN_PROGRESS
 
     def end(self, task_id: str, status: TaskStatus) -> None:
@@ -152,6 +149,7 @@ class ClearML:
         if task.status not in _MAY_END[status]:
             raise Refused("wrong_status", f"{task_id} is {task.status}")
         self._leave_queues(task_id)
+        task.reopened = False
         task.status = status
 
     def _leave_queues(self, task_id: str) -> None:
@@ -185,8 +183,13 @@ class SimulatedTasks:
 
     async def enqueue(self, task_id: str, queue_id: str) -> None:
         server, by = self._server, self._by
-        blind = server.enqueue_is_blind(task_id, by)
-        await _effect("tasks.enqueue", lambda: server.enqueue(task_id, queue_id, by, blind=blind))
+        sight = server.sight(task_id, by)
+        blind, sight.is_blind = sight.is_blind, True
+        try:
+            await _effect("tasks.enqueue", lambda: server.enqueue(task_id, queue_id, by, blind=blind))
+        except NotDone:
+            sight.is_blind = blind
+            raise
 
     async def status(self, task_id: str) -> TaskStatus:
         found: TaskStatus = await _read("tasks.status", lambda: self._server.status(task_id, self._by))

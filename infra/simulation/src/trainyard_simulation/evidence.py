@@ -15,11 +15,12 @@ from trainyard_simulation.worker import Execution
 
 @dataclass(frozen=True, slots=True)
 class TaskLeft:
-    """A ClearML task at the end."""
+    """A ClearML task at the end. `reopened`: a late `started` came after it had been closed, and nothing since."""
 
     run_id: str
     attempt: int
     status: TaskStatus
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ class Group:
         for name in names:
             self._tell_later(self._members[name])
 
+    def owns(self, process: Process, partition: int) -> bool:
+        """What the coordinator thinks, which the process may not know yet."""
+        return self._owners.get(partition) == process.writer
+
     def commit(self, process: Process, generation: int, offsets: Mapping[int, int]) -> None:
         """Keep the offsets.
 

@@ -112,8 +112,8 @@ class Planner:
 
     async def _perform(self, action: pl.Action, runs: tuple[str, ...]) -> None:
         kernel, view, generation = self._around.kernel, self._view, self._lead_generation
-        if not self._member.partitions:
-            kernel.coverage["a planner without the lead acts"] += 1
+        if not self._around.broker.lead.owns(self._process, 0):
+            kernel.coverage["a planner that has lost the lead acts"] += 1
         states = {r: view.states[r] for r in runs if r in view.states}
         learnt = await self._executor.perform(action, states, self._known, lambda: kernel.now)
         if generation == self._lead_generation:

@@ -14,7 +14,7 @@ from typing import Any
 from trainyard_dispatcher.plan import Limits
 from trainyard_dispatcher.routing import Routing
 from trainyard_simulation.broker import Broker
-from trainyard_simulation.checker import Violation, check
+from trainyard_simulation.checker import Violation, check, litter
 from trainyard_simulation.clearml import ClearML
 from trainyard_simulation.evidence import Evidence, TaskLeft
 from trainyard_simulation.faults import Chances
@@ -122,6 +122,7 @@ class World:
             kernel.note("world", str(stuck))
         evidence = self.evidence(came_to_rest)
         virtual_s = kernel.now - EPOCH_S
+        kernel.coverage["litter left for the sweep"] += litter(evidence)
         kernel.close()
         return Result(
             self.seed,
@@ -148,7 +149,7 @@ class World:
             executions=tuple(self.shop.executions),
             entries=tuple(clearml.ledger.entries),
             tasks={
-                t.task_id: TaskLeft(t.parameter("run_id"), int(t.parameter("attempt")), t.status)
+                t.task_id: TaskLeft(t.parameter("run_id"), int(t.parameter("attempt")), t.status, t.reopened)
                 for t in clearml.tasks.values()
             },
             queued_now=tuple(task for queue in clearml.queues.values() for task in queue),
@@ -165,7 +166,7 @@ class World:
         broker = self.broker
         return (
             len(self.acknowledged) == self.wanted
-            and all(broker.intake.committed.get(p, 0) == len(log) for p, log in broker.requested.items())
+            and len(broker.answered) == sum(map(len, broker.requested.values()))
             and all(state.is_ended for state in broker.states.values())
             and not any(self.shop.outboxes.values())
             and not any(self.clearml.queues.values())
