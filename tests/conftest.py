@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.behaviour.clearml.server import ClearMLServer, embedded_server, server_at
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -14,6 +16,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         metavar="embedded|testcontainers|HOST:PORT",
         help="the broker of the tests: our embedded one, a container, or one that runs already",
+    )
+    parser.addoption(
+        "--clearml",
+        default=None,
+        metavar="URL",
+        help="a ClearML API server that runs already, instead of the embedded one; its credentials and file server "
+        "are read from CLEARML_API_ACCESS_KEY, CLEARML_API_SECRET_KEY and CLEARML_FILES_HOST",
     )
 
 
@@ -63,3 +72,14 @@ def kafka_bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 def topic_prefix() -> str:
     """A prefix (with its dot) that no other test has."""
     return f"t{uuid.uuid4().hex[:10]}."
+
+
+@pytest.fixture(scope="session")
+def clearml_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClearMLServer]:
+    """The ClearML server of the tests, one for the whole session: it may hold other tests' tasks and queues."""
+    url: str | None = request.config.getoption("--clearml")
+    if url is not None:
+        yield server_at(url)
+    else:
+        with embedded_server(tmp_path_factory.mktemp("clearml")) as server:
+            yield server

@@ -21,16 +21,15 @@ class FileCalls(Calls):
     """Files under `settings.files_host`, named by a path such as `project/run.task/models/model.zip`."""
 
     async def upload_file(self, path: str, content: bytes | BinaryIO) -> str:
-        """Store bytes, or a seekable stream from where it stands, under `path`; returns the URL. Overwrites.
+        """Store bytes, or the whole of a seekable stream, under `path` and return its URL. Overwrites.
 
         Errors: `ClearMLRefused`, `ClearMLUnavailable`, `ClearMLUnknownOutcome` (repeating is harmless: same path).
         """
         name = path.strip("/")
-        start = 0 if isinstance(content, bytes) else content.tell()
 
         async def post(headers: dict[str, str]) -> httpx2.Response:
             if not isinstance(content, bytes):
-                content.seek(start)
+                content.seek(0)
             return await self._transport.http.post(
                 f"{self._files_host}/",
                 files={name: (name, content, "application/octet-stream")},

@@ -47,7 +47,12 @@ class FilesApp:
         path = request.url.path
         if path == "/" and request.method in ("GET", "HEAD"):
             return PlainTextResponse("OK")
-        self._authenticator.check(request.headers, self._clock(), basic=False)
+        try:
+            self._authenticator.check(request.headers, self._clock(), basic=False)
+        except ApiError:
+            async for _ in request.stream():  # an answer before the body was read would reach the sender as a reset
+                continue
+            raise
         match request.method:
             case "POST" if path == "/":
                 return await self._upload(request)
