@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from trainyard_dispatcher.intake import DeadLetter
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable, Record
 from trainyard_schemas import lifecycle
-from trainyard_schemas.events import Event, OriginRecord, RunAccepted, RunRejected
+from trainyard_schemas.events import Event, RunAccepted, RunRejected
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.lifecycle import RunState, Step
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
@@ -20,7 +21,6 @@ from trainyard_simulation.wire import through_bytes
 LIFECYCLE = TopicName.RUNS_LIFECYCLE.value
 REQUESTED = TopicName.RUNS_REQUESTED.value
 DEAD_LETTER = TopicName.RUNS_REQUESTED_DEAD_LETTER.value
-Headers = tuple[tuple[str, bytes | None], ...]
 T = TypeVar("T")
 
 
@@ -65,9 +65,9 @@ class Broker:
         """Append a request as any system would. Answers the offset."""
         return self._append("append request", lambda: self._store_request(partition, value))
 
-    def append_dead_letter(self, value: bytes | None, headers: Headers) -> Call:
+    def append_dead_letter(self, letter: DeadLetter) -> Call:
         """Append a dead letter. Answers the offset."""
-        return self._append("append dead letter", lambda: self._store_dead_letter(value, headers))
+        return self._append("append dead letter", lambda: self._store_dead_letter(letter))
 
     def commit_intake(self, process: Process, generation: int, offsets: dict[int, int]) -> Call:
         """Commit the next offsets to read. A member of an older generation sees StaleGeneration."""
@@ -100,9 +100,7 @@ class Broker:
         return view
 
     def _append(self, label: str, store: Callable[[], int]) -> Call:
-        return Call(
-            label, store, unknown=lambda: AppendUnknown(label), unavailable=lambda: LogUnavailable(label)
-        )
+        return Call(label, store, unknown=lambda: AppendUnknown(label), unavailable=lambda: LogUnavailable(label))
 
     def _store_event(self, event: Event) -> int:
         if self._as_bytes:
@@ -123,9 +121,7 @@ class Broker:
 
     def _note_unanswered(self, partition: int, end: int) -> None:
         """Keep, for the checker, which records a commit passed before they were answered."""
-        self.early_commits += [
-            (partition, offset) for offset in range(end) if (partition, offset) not in self.answered
-        ]
+        self.early_commits += [(partition, offset) for offset in range(end) if (partition, offset) not in self.answered]
 
     def _store_request(self, partition: int, value: bytes | None) -> int:
         log = self.requested[partition]
@@ -134,10 +130,9 @@ class Broker:
             signal.set()
         return len(log) - 1
 
-    def _store_dead_letter(self, value: bytes | None, headers: Headers) -> int:
-        offset = len(self.dead_letters)
-        stamp = int(self._kernel.now * 1000)
-        self.dead_letters.append(Record(DEAD_LETTER, 0, offset, stamp, None, value, headers))
+    def _store_dead_letter(self, letter: DeadLetter) -> int:
+        offset, stamp = len(self.dead_letters), int(self._kernel.now * 1000)
+        self.dead_letters.append(Record(DEAD_LETTER, 0, offset, stamp, letter.key, letter.value, letter.headers))
         return offset
 
 
@@ -197,13 +192,3 @@ class View:
 def ends_of(logs: dict[int, list[Folded]]) -> dict[int, int]:
     """The end of every partition that holds anything."""
     return {partition: len(log) for partition, log in logs.items()}
-
-
-def dead_letter_headers(origin: OriginRecord, run_id: str, reason: str) -> Headers:
-    """The headers by which a dead letter is found: where it stood, which run answers it, and why."""
-    return (
-        ("trainyard-origin-partition", str(origin.partition).encode()),
-        ("trainyard-origin-offset", str(origin.offset).encode()),
-        ("trainyard-run-id", run_id.encode()),
-        ("trainyard-reason", reason.encode()),
-    )

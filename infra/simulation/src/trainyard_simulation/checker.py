@@ -201,8 +201,8 @@ def _sums(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
     """Accepted + rejected + duplicates = input; each rejected has a dead letter with the same bytes, and only those."""
     letters: dict[str, set[bytes | None]] = defaultdict(set)
     for record in evidence.dead_letters:
-        run_id = dict(record.headers).get("trainyard-run-id") or b""
-        letters[run_id.decode()].add(record.value)
+        answered_as = dict(record.headers).get("trainyard-run-id") or b""
+        letters[answered_as.decode()].add(record.value)
     for run_id, story in stories.items():
         if story.rejected is None:
             continue

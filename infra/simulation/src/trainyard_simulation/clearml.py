@@ -21,9 +21,7 @@ _MAY_ENQUEUE = frozenset({TaskStatus.CREATED, TaskStatus.QUEUED, TaskStatus.STOP
 _MAY_END: Mapping[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.COMPLETED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.STOPPED, TaskStatus.COMPLETED}),
     TaskStatus.FAILED: frozenset({TaskStatus.IN_PROGRESS, TaskStatus.STOPPED, TaskStatus.FAILED}),
-    TaskStatus.STOPPED: frozenset(
-        {TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.STOPPED, TaskStatus.FAILED}
-    ),
+    TaskStatus.STOPPED: frozenset({TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.STOPPED, TaskStatus.FAILED}),
 }
 
 

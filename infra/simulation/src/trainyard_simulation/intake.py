@@ -1,10 +1,10 @@
-"""An intake under simulation: the production answer to each request, appended, acknowledged, and only then committed."""
+"""An intake under simulation: the production answer to each request, acknowledged before anything is committed."""
 
 from __future__ import annotations
 
+from trainyard_dispatcher.intake import Answer, DeadLetter, answer
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable, Record
 from trainyard_schemas.events import Event, make_event
-from trainyard_simulation.answers import Answered, answer_to
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.groups import StaleGeneration
 from trainyard_simulation.kernel import Kernel, Process, Signal, Sleep, Together
@@ -40,7 +40,7 @@ class Intake:
             if not batch:
                 await self._wake.wait(IDLE_S)
                 continue
-            answers = [answer_to(record, self._tenant, self._kernel.now) for record in batch]
+            answers = [answer(record, self._tenant) for record in batch]
             self._kernel.coverage["window I1"] += 1
             await Together("append answer", [self._append(a) for a in answers])
             self._kernel.coverage["window I3"] += 1
@@ -71,10 +71,10 @@ class Intake:
         batch: list[Record] = await broker.read("fetch", apply)
         return batch
 
-    async def _append(self, answered: Answered) -> None:
-        event = make_event(answered.fact, source=SOURCE, writer=self._process.writer, now=self._kernel.now)
-        if answered.dead_letter is not None:
-            await self._insist(answered.dead_letter[0], answered.dead_letter[1])
+    async def _append(self, given: Answer) -> None:
+        event = make_event(given.fact, source=SOURCE, writer=self._process.writer, now=self._kernel.now)
+        if given.dead_letter is not None:
+            await self._insist_letter(given.dead_letter)
         await self._insist_event(event)
 
     async def _insist_event(self, event: Event) -> None:
@@ -87,10 +87,10 @@ class Intake:
             else:
                 return
 
-    async def _insist(self, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> None:
+    async def _insist_letter(self, letter: DeadLetter) -> None:
         while True:
             try:
-                await self._broker.append_dead_letter(value, headers)
+                await self._broker.append_dead_letter(letter)
             except LogUnavailable as error:
                 self._note_unknown(error)
                 await Sleep(0.3)

@@ -1,4 +1,4 @@
-"""A planner under simulation: the production plan and executor, the loop around them, and what they forget in a crash."""
+"""A planner under simulation: the production plan and executor, and the loop around them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from trainyard_dispatcher import plan as pl
 from trainyard_dispatcher.executor import Executor
+from trainyard_dispatcher.intake import dead_letter
 from trainyard_dispatcher.ports import NotDone, OutcomeUnknown
 from trainyard_dispatcher.routing import Routing
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
 from trainyard_schemas.events import Fact, OriginRecord, RunAccepted, make_event
 from trainyard_schemas.lifecycle import Verdict
-from trainyard_simulation.broker import Broker, dead_letter_headers, ends_of
+from trainyard_simulation.broker import Broker, ends_of
 from trainyard_simulation.clearml import ClearML, SimulatedTasks
 from trainyard_simulation.kernel import Kernel, Process, Signal
 
@@ -155,12 +156,10 @@ class _DeadLetters:
 
     async def put(self, origin: OriginRecord, run_id: str, reason: str, detail: str, message: str) -> None:
         broker = self._around.broker
-        headers = dead_letter_headers(origin, run_id, reason)
         try:
             record = await broker.read("read origin", lambda: broker.requested[origin.partition][origin.offset])
-            await broker.append_dead_letter(record.value, headers)
+            await broker.append_dead_letter(dead_letter(record, run_id, reason, detail, message))
         except AppendUnknown as error:
             raise OutcomeUnknown(str(error)) from error
         except LogUnavailable as error:
             raise NotDone(str(error)) from error
-
