@@ -8,7 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import IO, Self
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +29,9 @@ _STYLES = {
 }
 # What is not a terminal has no width: wide enough that nothing is cut.
 _PIPE_WIDTH = 220
+# Narrower than this, a list leaves trainer and age out.
+_ROOMY = 90
+_GAP = 2
 
 
 def console_for(stream: IO[str]) -> Console:
@@ -38,10 +41,7 @@ def console_for(stream: IO[str]) -> Console:
 
 
 class EventPrinter:
-    """Prints events as they come; on a terminal the latest progress stands in a live line below them.
-
-    `label` is put before every line, to tell several runs apart.
-    """
+    """Prints events as they come; on a terminal the latest progress stands in a live line below them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -62,7 +62,10 @@ class EventPrinter:
             self._status.stop()
 
     def show(self, followed: Followed, label: str = "") -> None:
-        """One event: a line of its own, or, for progress, the live line (without a terminal: one line per phase)."""
+        """One event: a line of its own, or, for progress, the live line (without a terminal: one line per phase).
+
+        `label` is put before it, to tell several runs apart.
+        """
         fact = followed.event.fact
         if not followed.counts:
             return
@@ -93,27 +96,29 @@ class EventPrinter:
 
 
 def print_runs(console: Console, runs: Iterable[RunState], now: float) -> None:
-    """A table of runs, newest first as given."""
-    ids = 8 if console.is_terminal else 36
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", min_width=ids, no_wrap=True)
-    table.add_column("name", ratio=3, min_width=6, no_wrap=True, overflow="ellipsis")
-    table.add_column("trainer", min_width=7, no_wrap=True, overflow="ellipsis")
-    table.add_column("state", min_width=9, no_wrap=True, overflow="ellipsis")
-    table.add_column("age", min_width=3, justify="right", no_wrap=True)
-    table.add_column("took", min_width=4, justify="right", no_wrap=True)
-    table.add_column("result", ratio=4, min_width=6, no_wrap=True, overflow="ellipsis")
+    """A table of runs, newest first as given. A narrow terminal gets fewer columns, and none wider than itself."""
+    fixed = {"run": 8 if console.is_terminal else 36, "trainer": 11, "state": 9, "age": 6, "took": 6}
+    for name in ("trainer", "age"):
+        if console.width < _ROOMY:
+            del fixed[name]
+    left = max(12, console.width - sum(fixed.values()) - _GAP * (len(fixed) + 1))
+    widths = fixed | {"name": left * 2 // 5, "result": left - left * 2 // 5}
+    columns = [name for name in ("run", "name", "trainer", "state", "age", "took", "result") if name in widths]
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for name in columns:
+        justify: JustifyMethod = "right" if name in ("age", "took") else "left"
+        table.add_column(name, width=widths[name], justify=justify, no_wrap=True, overflow="ellipsis")
     for run in runs:
-        until = run.ended_at or now
-        table.add_row(
-            run.run_id[:ids],
-            Text(runs_view.name_of(run)),
-            Text(printable(run.request.get("trainer") or "-", 20)),
-            state_text(run.phase),
-            duration(now - run.accepted_at),
-            duration(until - run.accepted_at),
-            Text(runs_view.ending(run)),
-        )
+        cells = {
+            "run": Text(run.run_id[: fixed["run"]]),
+            "name": Text(runs_view.name_of(run)),
+            "trainer": Text(printable(run.request.get("trainer") or "-", 20)),
+            "state": state_text(run.phase),
+            "age": Text(duration(now - run.accepted_at)),
+            "took": Text(duration((run.ended_at or now) - run.accepted_at)),
+            "result": Text(runs_view.ending(run)),
+        }
+        table.add_row(*(cells[name] for name in columns))
     console.print(table)
 
 
