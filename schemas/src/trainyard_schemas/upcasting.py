@@ -5,6 +5,7 @@ Pure functions, one per version step (`v1 -> v2`); the original version is recor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ SERVER_OWNED = frozenset(
     }
 )
 _MAX_ERRORS = 20
+_FIELD_FIRST = re.compile(r"([a-z_.]+): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +181,11 @@ def _sentence(error: ErrorDetails) -> FieldError:
         case "missing":
             return FieldError(path, "is missing; it is required")
         case "value_error":
-            field, colon, message = error["msg"].removeprefix("Value error, ").partition(": ")
-            if not colon:
-                return FieldError(path, field)
-            return FieldError(f"{path}.{field}" if path else field, message)
+            text = error["msg"].removeprefix("Value error, ")
+            named = _FIELD_FIRST.match(text)
+            if named is None:
+                return FieldError(path, text)
+            return FieldError(f"{path}.{named[1]}" if path else named[1], text[named.end() :])
         case _:
             message = error["msg"]
             return FieldError(path, message[0].lower() + message[1:])
