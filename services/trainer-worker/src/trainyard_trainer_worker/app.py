@@ -101,7 +101,10 @@ class TrainerWorker:
         )
 
         async def handle_popped(popped: Popped) -> Handled:
-            return await handle(popped.task_id, popped.queue, worker, ports)
+            handled = await handle(popped.task_id, popped.queue, worker, ports)
+            if not stopping.is_set():  # else ClearML may not have been told: the next start tells it
+                outcomes.settle()
+            return handled
 
         serving = Serving(
             queues, log, handle_popped, metrics, poll_s=settings.poll_s, work_dir=work_dir, stopping=stopping
@@ -152,6 +155,7 @@ async def _work(outcomes: Outcomes, serving: Serving, ports: Ports) -> None:
     try:
         for event in await outcomes.replay():
             await close_task(event, ports)
+        outcomes.settle()
     except Ending:
         return
     await serving.serve()

@@ -12,8 +12,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def model_name(trainer: str, run_name: str) -> str:
-    """`<trainer>-<run name>`, such as flaml-demo-run; a run name that begins so already is not doubled."""
-    return run_name if run_name.startswith(f"{trainer}-") else f"{trainer}-{run_name}"
+    """`<trainer>-<run name>`, such as flaml-demo-run; a run name that holds the trainer's name already stays."""
+    return run_name if trainer in re.split(r"[^a-z0-9]+", run_name.lower()) else f"{trainer}-{run_name}"
 
 
 def model_project(project: str) -> str:

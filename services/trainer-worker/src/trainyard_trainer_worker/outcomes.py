@@ -24,6 +24,7 @@ class Outcomes:
         self._outbox = outbox
         self._patience = patience
         self._undelivered = 0
+        self._delivered: list[int] = []
         self._log = get_logger(component="outbox")
 
     @property
@@ -44,11 +45,17 @@ class Outcomes:
                 self._log.error("outcome not kept on disk", action="keep", run_id=run_id, error=str(problem))
         self._undelivered += 1
         await self._append(self._topic, partition, key, value, tuple(headers))
-        self._forget(seq)
         self._undelivered -= 1
+        if seq is not None:
+            self._delivered.append(seq)
+
+    def settle(self) -> None:
+        """Forget what is delivered: ClearML knows it too now. What is not settled is sent, and told, again."""
+        while self._delivered:
+            self._forget(self._delivered.pop())
 
     async def replay(self) -> list[Event]:
-        """Send what waits, oldest first; returns the outcomes that are now in the log. Raises Ending.
+        """Send what waits, oldest first; returns the outcomes that are now in the log, for ClearML. Raises Ending.
 
         The fold ignores what it has already, or what the log has moved past.
         """
@@ -59,8 +66,8 @@ class Outcomes:
         sent: list[Event] = []
         for entry in entries:
             await self._append(entry.topic, entry.partition, entry.key, entry.value, entry.headers)
-            self._forget(entry.seq)
             self._undelivered -= 1
+            self._delivered.append(entry.seq)
             try:
                 event = decode_event(entry.value, entry.headers)
             except ContractError as problem:
@@ -93,8 +100,8 @@ class Outcomes:
             else:
                 return
 
-    def _forget(self, seq: int | None) -> None:
-        if seq is None or self._outbox is None:
+    def _forget(self, seq: int) -> None:
+        if self._outbox is None:
             return
         try:
             self._outbox.done(seq)

@@ -45,8 +45,9 @@ SOURCE = "trainyard/trainer-worker"
 TELL_TRIES = 3
 """How often ClearML is told of a start: training does not wait for it."""
 
-CLOSE_TRIES = 8
-"""How often a task's end is told after its outcome is in the log; the planner makes ClearML agree later."""
+CLOSE_TRIES = 60
+"""How often a task's end is told after its outcome is in the log (about 10 minutes): while ClearML is away there is
+nothing to pop either. After that the planner makes ClearML agree."""
 
 DEADLINE_FACTOR = 3.0
 DEADLINE_EXTRA_S = 600.0

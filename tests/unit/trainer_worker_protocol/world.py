@@ -1,0 +1,250 @@
+"""Fakes at the protocol's ports: a log in memory, ClearML's status table for one task, training without a child."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
+from trainyard_schemas.events import (
+    AttemptDispatched,
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    Fact,
+    OriginRecord,
+    RunAccepted,
+    make_event,
+)
+from trainyard_schemas.lifecycle import RunState, fold
+from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.ports import (
+    Ending,
+    Job,
+    PoppedTask,
+    Ports,
+    PublishFailed,
+    RunRecords,
+    TasksUnavailable,
+)
+from trainyard_trainer_worker.protocol import Handled, Worker, handle
+from trainyard_trainer_worker.spec import ModelFile, Outcome, Succeeded
+
+RUN_ID = "11111111-2222-5333-8444-555555555555"
+TASK_ID = "task-1"
+PREFIX = "trainyard."
+TRAINED = Succeeded({"metric": "accuracy", "value": 0.9, "trainer": "sklearn"}, ModelFile("model.tar.gz", "ab", 3))
+
+
+@dataclass(slots=True)
+class FakeLog:
+    """Appends and reads in order; `before_*` run first and may raise, or append for somebody else."""
+
+    records: list[Event] = field(default_factory=list)
+    before_append: Callable[[Event], None] = lambda event: None
+    after_append: Callable[[Event], None] = lambda event: None
+    before_read: Callable[[], None] = lambda: None
+    reads: list[int] = field(default_factory=list)
+
+    def put(self, fact: Fact, writer: str = "dispatcher") -> None:
+        self.records.append(make_event(fact, source="test", writer=writer, now=float(len(self.records))))
+
+    async def append(self, event: Event) -> None:
+        self.before_append(event)
+        self.records.append(event)
+        self.after_append(event)
+
+    async def read_run(self, run_id: str, from_offset: int) -> RunRecords:
+        self.before_read()
+        self.reads.append(from_offset)
+        found = [(i, e) for i, e in enumerate(self.records) if i >= from_offset and e.fact.run_id == run_id]
+        return RunRecords(tuple(found), len(self.records))
+
+    def state(self) -> RunState:
+        state = fold(list(enumerate(self.records)))
+        assert state is not None
+        return state
+
+    def facts(self, kind: type[Fact]) -> list[Any]:
+        return [e.fact for e in self.records if isinstance(e.fact, kind)]
+
+
+@dataclass(slots=True)
+class FakeTasks:
+    """One task. `failures` says how often the calls of a name (read, started, close) fail as unavailable."""
+
+    task: PoppedTask | None
+    failures: dict[str, int] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+    def _call(self, name: str, shown: str = "") -> None:
+        self.calls.append(shown or name)
+        if self.failures.get(name, 0) > 0:
+            self.failures[name] -= 1
+            raise TasksUnavailable(name)
+
+    async def read(self, task_id: str) -> PoppedTask | None:
+        self._call("read")
+        return self.task
+
+    async def started(self, task_id: str) -> None:
+        self._call("started")
+
+    async def close(self, task_id: str, *, succeeded: bool, reason: str, message: str) -> None:
+        self.messages.append(message)
+        self._call("close", "completed" if succeeded else f"failed:{reason}")
+
+    @property
+    def told(self) -> list[str]:
+        """What changed the task."""
+        return [call for call in self.calls if call != "read"]
+
+
+@dataclass(slots=True)
+class FakeTraining:
+    outcome: Outcome = TRAINED
+    jobs: list[Job] = field(default_factory=list)
+
+    async def run(self, job: Job) -> Outcome:
+        self.jobs.append(job)
+        return self.outcome
+
+
+@dataclass(slots=True)
+class FakePublisher:
+    error: PublishFailed | Ending | None = None
+
+    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {**outcome.results, "model": {"id": "m1"}}
+
+
+@dataclass(slots=True)
+class FakeOutbox:
+    log: FakeLog
+    kept: list[Event] = field(default_factory=list)
+    ending: bool = False
+
+    async def deliver(self, event: Event) -> None:
+        self.kept.append(event)
+        if self.ending:
+            raise Ending
+        await self.log.append(event)
+
+
+@dataclass(slots=True)
+class FakePatience:
+    """Never waits; raises Ending at the `ends_at`-th pause."""
+
+    ends_at: int | None = None
+    pauses: list[int] = field(default_factory=list)
+
+    def now(self) -> float:
+        return 1_000.0
+
+    async def wait(self, tries: int) -> None:
+        self.pauses.append(tries)
+        if self.ends_at is not None and len(self.pauses) >= self.ends_at:
+            raise Ending
+        assert len(self.pauses) < 1_000, "the protocol waits for ever"
+
+
+def marked(**changes: Any) -> PoppedTask:
+    """The task of attempt 1 as the dispatcher makes it."""
+    run = {"run_id": RUN_ID, "attempt": "1", "accepted_offset": "0", "topic_prefix": PREFIX}
+    values: dict[str, Any] = {
+        "id": TASK_ID,
+        "name": "demo-run",
+        "status": "queued",
+        "parent": None,
+        "project_id": "p1",
+        "parameters": {"Run": run},
+    }
+    return PoppedTask(**(values | changes))
+
+
+def accepted(**request: Any) -> RunAccepted:
+    """The run's first record."""
+    return RunAccepted(
+        run_id=RUN_ID,
+        tenant="default",
+        request={"trainer": "sklearn", "time_budget_s": 10.0, **request},
+        request_digest="d",
+        original_schema_version=2,
+        origin=OriginRecord(topic="t", partition=0, offset=0, timestamp_ms=0),
+    )
+
+
+def dispatched(attempt: int = 1, task_id: str = TASK_ID) -> AttemptDispatched:
+    """An attempt's task is made."""
+    return AttemptDispatched(run_id=RUN_ID, attempt=attempt, task_id=task_id, queue="cpu", queue_id="q1")
+
+
+class World:
+    """Everything that one pop meets."""
+
+    def __init__(self, task: PoppedTask | None = None, *, gone: bool = False) -> None:
+        self.log = FakeLog()
+        self.tasks = FakeTasks(None if gone else task or marked())
+        self.training = FakeTraining()
+        self.publisher = FakePublisher()
+        self.outbox = FakeOutbox(self.log)
+        self.patience = FakePatience()
+        self.worker = Worker("host:trainyard-1", "writer-1", PREFIX)
+        claims = itertools.count(1)
+        self.ports = Ports(
+            log=self.log,
+            tasks=self.tasks,
+            training=self.training,
+            publisher=self.publisher,
+            outbox=self.outbox,
+            patience=self.patience,
+            new_claim=lambda: f"claim-{next(claims):04d}",
+        )
+
+    def dispatch(self, **request: Any) -> World:
+        self.log.put(accepted(**request))
+        self.log.put(dispatched())
+        return self
+
+    def pop(self) -> Handled:
+        return drive(handle(TASK_ID, "cpu", self.worker, self.ports))
+
+
+def drive(coroutine: Awaitable[Handled]) -> Handled:
+    """The coroutine's answer."""
+
+    async def run() -> Handled:
+        return await coroutine
+
+    return asyncio.run(run())
+
+
+def lost_answers(times: int, log: FakeLog) -> Callable[[Event], None]:
+    """Makes the answers of the next appends be lost, after the record was written."""
+    left = itertools.count(times, -1)
+
+    def hook(event: Event) -> None:
+        if next(left) > 0:
+            raise AppendUnknown("lost")
+
+    return hook
+
+
+def unavailable(times: int) -> Callable[..., None]:
+    """Makes the next calls fail without an effect."""
+    left = itertools.count(times, -1)
+
+    def hook(*_: object) -> None:
+        if next(left) > 0:
+            raise LogUnavailable("away")
+
+    return hook
+
+
+__all__ = ["AttemptFailed", "AttemptSucceeded", "Reason", "World", "accepted", "dispatched", "marked"]
