@@ -69,6 +69,12 @@ def reject_as_internal(record: Record, tenant: str, error: Exception) -> Answer:
     return _rejected(record, tenant, problem, {}, reason=Reason.INTERNAL)
 
 
+def reject_as_too_large(record: Record, tenant: str) -> Answer:
+    """The answer to a request that is legal, but whose `run.accepted` is more than the log takes."""
+    problem = ContractError("too_large", FieldError("", "the request is too large to be kept; send a smaller one"))
+    return _rejected(record, tenant, problem, {})
+
+
 def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: str) -> DeadLetter:
     """A record's bytes and headers unchanged, and headers of ours that say why it is here and whence it came."""
     why = {

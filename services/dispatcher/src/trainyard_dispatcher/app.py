@@ -1,0 +1,258 @@
+"""The dispatcher's composition root: intake, fold, election, planner and copier in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from trainyard_dispatcher.clearml_tasks import ClearMLTasks
+from trainyard_dispatcher.completed_copier import CompletedCopier
+from trainyard_dispatcher.executor import Executor
+from trainyard_dispatcher.intake_loop import Intake
+from trainyard_dispatcher.log_ports import KafkaDeadLetters, KafkaLedger, LifecycleLog
+from trainyard_dispatcher.metrics import DispatcherMetrics
+from trainyard_dispatcher.planner_loop import PlannerLoop
+from trainyard_dispatcher.ports import NotDone, OutcomeUnknown, Refused
+from trainyard_dispatcher.run_index import RunIndex
+from trainyard_dispatcher.settings import DispatcherSettings
+from trainyard_dispatcher.state_codec import FOLD_VERSION
+from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLSettings
+from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.health import HealthServer, Readiness
+from trainyard_runtime.kafka.async_log import LogReader, LogWriter
+from trainyard_runtime.kafka.faststream_broker import Subscription
+from trainyard_runtime.kafka.records import LogUnavailable, Record
+from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.logs import get_logger
+from trainyard_runtime.projection import Projection
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
+
+INTAKE_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "planner", "completed-copier"
+PROBE_EVERY_S = 10.0
+_RETRY_S = 1.0
+
+
+class TopicsUnfitError(RuntimeError):
+    """The topics are not as this process needs them: starting would lose or misplace records."""
+
+
+class Dispatcher:
+    """All parts of one dispatcher process, wired; `run` works until told to stop.
+
+    Ready means: every subscription has joined, the fold has reached the log's end, and ClearML answered the last probe.
+    While ClearML is away intake goes on; only readiness and dispatch wait.
+    """
+
+    def __init__(self, settings: DispatcherSettings, kafka: KafkaSettings, clearml: ClearMLSettings) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._clearml_settings = clearml
+        self._writer_id = uuid.uuid4().hex
+        self.metrics = DispatcherMetrics()
+        self._log = get_logger(component="app", writer=self._writer_id)
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._checks: dict[str, str] = {
+            "intake": "not subscribed yet",
+            "planner": "not subscribed yet",
+            "completed_copier": "not subscribed yet",
+            "fold": "has not reached the log's end yet",
+            "clearml": "not asked yet",
+        }
+        self._health = HealthServer(
+            "trainyard-dispatcher",
+            settings.http_host,
+            settings.http_port,
+            readiness=self._readiness,
+            metrics=self._metrics_text,
+        )
+        self._index: RunIndex | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the health and metrics pages are, once `run` has begun."""
+        return self._health.address
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Raises what made it impossible to go on; a supervisor starts it again."""
+        async with AsyncExitStack() as stack:
+            await self._health.start()
+            stack.push_async_callback(self._health.stop)
+            self._log.info("started", action="start", address=self.address)
+            working = asyncio.create_task(self._work(stack))
+            stopping = asyncio.create_task(stop.wait())
+            ends: set[asyncio.Future[Any]] = {working, stopping, self._failure}
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for end in (self._failure, working):
+                    if end.done():
+                        end.result()
+            finally:
+                working.cancel()
+                stopping.cancel()
+                await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def _work(self, stack: AsyncExitStack) -> None:
+        kafka, settings = self._kafka, self._settings
+        writer = LogWriter(kafka, client_id="trainyard-dispatcher")
+        stack.push_async_callback(writer.stop)
+        reader = LogReader(kafka, client_id="trainyard-dispatcher")
+        stack.push_async_callback(reader.stop)
+        clearml = await stack.enter_async_context(ClearMLClient(self._clearml_settings))
+        lifecycle = kafka.topic(TopicName.RUNS_LIFECYCLE)
+        first, ends = await self._topics_as_declared(reader)
+        index = self._open_index(stack, lifecycle, await reader.cluster_id())
+        start_at = index.load(first, ends)
+        self._index = index
+
+        log = LifecycleLog(writer, kafka, self._writer_id, time.time)
+        tasks = ClearMLTasks(clearml, create_unknown_queues=settings.unknown_queue == "create")
+        routing = settings.routing()
+        executor = Executor(
+            tasks, KafkaLedger(log), KafkaDeadLetters(log, reader), routing, kafka.topic_prefix, failpoint
+        )
+        planner = PlannerLoop(
+            index,
+            executor,
+            routing,
+            settings.limits(),
+            self.metrics,
+            ends=lambda: reader.end_offsets(lifecycle),
+            concurrency=settings.action_concurrency,
+        )
+        intake = Intake(log, settings.tenant, self.metrics)
+        copier = CompletedCopier(index, writer, kafka.topic(TopicName.RUNS_COMPLETED), self.metrics)
+
+        async def fold(records: Sequence[Record]) -> None:
+            index.fold(records)
+            planner.wake()
+
+        async def lead_is_never_written_to(records: Sequence[Record]) -> None:
+            self._log.warning("records on the election's topic are not read", action="ignore", count=len(records))
+
+        folding = Subscription(
+            kafka, lifecycle, fold, start_at={(lifecycle, p): at for p, at in start_at.items()}, on_failure=self._fail
+        )
+        taking = self._grouped(TopicName.RUNS_REQUESTED, INTAKE_GROUP, "intake", intake.handle)
+        copying = self._grouped(TopicName.RUNS_LIFECYCLE, COPIER_GROUP, "completed_copier", copier.handle)
+        electing = Subscription(
+            kafka,
+            kafka.topic(TopicName.PLANNER_LEAD),
+            lead_is_never_written_to,
+            group=kafka.group(PLANNER_GROUP),
+            on_failure=self._fail,
+            on_assignment=lambda assigned: self._elected(planner, bool(assigned)),
+        )
+        for subscription in (folding, taking, copying, electing):
+            stack.push_async_callback(subscription.stop)
+            await subscription.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(planner.run())
+            group.create_task(index.keep_flushing())
+            group.create_task(self._ensure_queues(tasks, routing.queues))
+            group.create_task(self._probe(clearml))
+            await index.reached(ends)
+            self._checks["fold"] = "ok"
+
+    def _open_index(self, stack: AsyncExitStack, lifecycle: str, cluster_id: str) -> RunIndex:
+        folder = self._settings.state_dir
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-dispatcher-")))
+        identity = f"{cluster_id} {lifecycle} fold {FOLD_VERSION}"
+        projection = Projection(folder / "dispatcher.sqlite", identity=identity)
+        stack.callback(projection.close)
+        index = RunIndex(projection, lifecycle, time.time)
+        stack.push_async_callback(index.flush)
+        return index
+
+    async def _topics_as_declared(self, reader: LogReader) -> tuple[dict[int, int], dict[int, int]]:
+        """The first and the end offsets of the lifecycle topic. Waits for Kafka; refuses another partition count."""
+        while True:
+            try:
+                for name in (TopicName.RUNS_REQUESTED, TopicName.RUNS_LIFECYCLE, TopicName.RUNS_COMPLETED):
+                    topic = self._kafka.topic(name)
+                    found = await reader.partitions(topic)
+                    if found != RUN_PARTITIONS:
+                        raise TopicsUnfitError(
+                            f"topic {topic} has {found} partitions, not {RUN_PARTITIONS}: a run's records would go to"
+                            " another partition than before; use a new TRAINYARD_TOPIC_PREFIX"
+                        )
+                lifecycle = self._kafka.topic(TopicName.RUNS_LIFECYCLE)
+                return await reader.first_offsets(lifecycle), await reader.end_offsets(lifecycle)
+            except LogUnavailable as error:
+                self._checks["fold"] = f"Kafka does not answer, or topics are missing: {error}"
+                self._log.warning("waiting for Kafka and its topics", action="wait", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _grouped(self, name: TopicName, group: str, check: str, handle: Callable[..., Awaitable[None]]) -> Subscription:
+        """A subscription in a group, whose handler commits."""
+        made: list[Subscription] = []
+
+        async def handler(records: Sequence[Record]) -> None:
+            await handle(records, made[0].commit)
+
+        def assigned(_: frozenset[tuple[str, int]]) -> None:
+            self._checks[check] = "ok"
+
+        made.append(
+            Subscription(
+                self._kafka,
+                self._kafka.topic(name),
+                handler,
+                group=self._kafka.group(group),
+                on_failure=self._fail,
+                on_assignment=assigned,
+            )
+        )
+        return made[0]
+
+    def _elected(self, planner: PlannerLoop, elected: bool) -> None:
+        self._checks["planner"] = "ok"
+        planner.lead(elected)
+
+    async def _ensure_queues(self, tasks: ClearMLTasks, names: frozenset[str]) -> None:
+        """The queues that this process routes to exist before a run needs them."""
+        while True:
+            try:
+                await tasks.ensure_queues(names)
+            except (NotDone, OutcomeUnknown, Refused) as error:
+                self._log.warning("the routed queues are not there yet", action="ensure_queues", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    async def _probe(self, clearml: ClearMLClient) -> None:
+        while True:
+            try:
+                await clearml.ping()
+            except ClearMLError as error:
+                self._checks["clearml"] = str(error)
+                self.metrics.clearml_up.set(0)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._checks["clearml"] = "ok"
+                self.metrics.clearml_up.set(1)
+                await asyncio.sleep(PROBE_EVERY_S)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _readiness(self) -> Readiness:
+        return Readiness(all(word == "ok" for word in self._checks.values()), dict(self._checks))
+
+    def _metrics_text(self) -> bytes:
+        index = self._index
+        if index is not None:
+            self.metrics.show_index(index)
+        return self.metrics.text()
+
+
+def build(settings: DispatcherSettings, kafka: KafkaSettings, clearml: ClearMLSettings) -> Dispatcher:
+    """The dispatcher of these settings; nothing is connected before `run`. Call it inside an event loop."""
+    return Dispatcher(settings, kafka, clearml)

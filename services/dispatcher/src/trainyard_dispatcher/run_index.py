@@ -1,0 +1,178 @@
+"""All runs as the log tells them: the fold, its counters, and its memory on disk.
+
+Open runs (and those that ended a short while ago) are in memory; every run that the log ever told of is in the
+projection, so a late record of an ended run still meets that run's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from trainyard_dispatcher.plan import conflict_answer
+from trainyard_dispatcher.state_codec import decode_state, encode_state
+from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.kafka.records import Record
+from trainyard_runtime.projection import Entry, Projection
+from trainyard_schemas.errors import ContractError
+from trainyard_schemas.events import Event, RunAccepted, decode_event
+from trainyard_schemas.lifecycle import RunState, Verdict, apply
+
+OPEN, ENDED, CONFLICT = "open", "ended", "conflict"
+KEEP_ENDED_S = 120.0
+"""How long an ended run stays in memory, so that the planner can see its task closed."""
+
+FLUSH_EVERY_S = 0.2
+
+
+class RunIndex:
+    """The fold of `runs.lifecycle` over all partitions.
+
+    Not for several threads; `flush` writes in another one. `now` is wall-clock seconds.
+    """
+
+    def __init__(self, projection: Projection, topic: str, now: Callable[[], float]) -> None:
+        self._projection = projection
+        self._topic = topic
+        self._now = now
+        self._next: dict[int, int] = {}
+        self._states: dict[str, RunState] = {}
+        self._dirty: dict[str, Entry | None] = {}
+        self._being_written: Mapping[str, Entry | None] = {}
+        self._moved = asyncio.Event()
+        self.conflicts: dict[str, RunAccepted] = {}
+        """Requests that lost their key to another one and await their answer, by the answer's run id."""
+        self.verdicts: Counter[Verdict] = Counter()
+        self.unreadable = 0
+
+    def load(self, first_offsets: Mapping[int, int], end_offsets: Mapping[int, int]) -> dict[int, int]:
+        """Take up what the projection holds; returns where to go on per partition.
+
+        A projection that is ahead of the log belongs to a topic that is gone: then it starts over.
+        """
+        stored = {p: offset for (topic, p), offset in self._projection.offsets().items() if topic == self._topic}
+        if any(offset > end_offsets.get(p, 0) for p, offset in stored.items()):
+            self._projection.clear()
+            stored = {}
+        self._next = {p: max(first, stored.get(p, 0)) for p, first in first_offsets.items()}
+        for run_id, value in self._projection.entries(OPEN):
+            self._states[run_id] = decode_state(value)
+        for _, value in self._projection.entries(CONFLICT):
+            fact = decode_event(value).fact
+            if isinstance(fact, RunAccepted):
+                self.conflicts[conflict_answer(fact).run_id] = fact
+        return dict(self._next)
+
+    @property
+    def states(self) -> Mapping[str, RunState]:
+        """The runs in memory: all that are open, and those that ended a short while ago."""
+        return self._states
+
+    @property
+    def next_offsets(self) -> Mapping[int, int]:
+        """Per partition the next offset to fold."""
+        return self._next
+
+    def state_of(self, run_id: str) -> RunState | None:
+        """A run's state, also one that left memory."""
+        state = self._states.get(run_id)
+        if state is not None:
+            return state
+        entry = self._dirty.get(run_id) or self._being_written.get(run_id) or self._projection.get(run_id)
+        return decode_state(entry.value) if entry is not None and entry.kind in (OPEN, ENDED) else None
+
+    def fold(self, records: Sequence[Record]) -> None:
+        """Fold a batch of records of the lifecycle topic, in offset order per partition; a known one is passed over."""
+        for record in records:
+            expected = self._next.get(record.partition, 0)
+            if record.offset < expected:
+                continue
+            self._next[record.partition] = record.offset + 1
+            self._fold_one(record)
+        self._moved.set()
+        self._moved.clear()
+
+    def has_reached(self, offsets: Mapping[int, int]) -> bool:
+        """True where everything before these offsets is folded."""
+        return all(self._next.get(p, 0) >= offset for p, offset in offsets.items())
+
+    async def reached(self, offsets: Mapping[int, int]) -> None:
+        """Wait until everything before these offsets is folded."""
+        while not self.has_reached(offsets):
+            await self._moved.wait()
+
+    def release(self, run_id: str) -> None:
+        """Let an ended run leave memory."""
+        state = self._states.get(run_id)
+        if state is not None and state.is_ended:
+            del self._states[run_id]
+
+    def release_old(self) -> None:
+        """Let runs leave memory that ended a while ago."""
+        limit = self._now() - KEEP_ENDED_S
+        for run_id in [r for r, s in self._states.items() if s.is_ended and (s.ended_at or 0.0) < limit]:
+            del self._states[run_id]
+
+    def _fold_one(self, record: Record) -> None:
+        try:
+            event = decode_event(record.value, record.headers)
+        except ContractError:
+            self.unreadable += 1
+            return
+        run_id = event.fact.run_id
+        before = self.state_of(run_id)
+        step = apply(before, event, record.offset)
+        self.verdicts[step.verdict] += 1
+        if step.verdict is Verdict.CONFLICT:
+            self._note_conflict(event, record)
+        if step.state is None or step.state is before:
+            return
+        self._keep(step.state)
+
+    def _keep(self, state: RunState) -> None:
+        run_id = state.run_id
+        self._dirty[run_id] = Entry(ENDED if state.is_ended else OPEN, encode_state(state))
+        if self.conflicts.pop(run_id, None) is not None:
+            self._dirty[_conflict_key(run_id)] = None
+        if state.is_ended and state.task_id is None:
+            self._states.pop(run_id, None)
+        else:
+            self._states[run_id] = state
+
+    def _note_conflict(self, event: Event, record: Record) -> None:
+        assert isinstance(event.fact, RunAccepted)
+        answer_id = conflict_answer(event.fact).run_id
+        if answer_id in self.conflicts or self.state_of(answer_id) is not None:
+            return
+        self.conflicts[answer_id] = event.fact
+        self._dirty[_conflict_key(answer_id)] = Entry(CONFLICT, record.value or b"")
+
+    async def flush(self) -> None:
+        """Write what changed, with the offsets that it reflects, in one transaction and off the event loop."""
+        entries, self._dirty = self._dirty, {}
+        offsets = {(self._topic, partition): offset for partition, offset in self._next.items()}
+        self._being_written = entries
+        failpoint("P1")
+        try:
+            await asyncio.to_thread(self._projection.write, entries, offsets)
+        except BaseException:
+            self._dirty = {**entries, **self._dirty}
+            raise
+        finally:
+            self._being_written = {}
+        failpoint("P2")
+
+    async def keep_flushing(self) -> None:
+        """Flush every `FLUSH_EVERY_S` while there is something to write; ends only by cancellation or an error."""
+        written = dict(self._next)
+        while True:
+            if written == self._next:
+                await self._moved.wait()
+            await asyncio.sleep(FLUSH_EVERY_S)
+            written = dict(self._next)
+            await self.flush()
+
+
+def _conflict_key(run_id: str) -> str:
+    return f"conflict:{run_id}"

@@ -1,0 +1,145 @@
+"""The dispatcher's settings: one class, read from the environment, all with units in their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from trainyard_dispatcher.plan import Limits
+from trainyard_dispatcher.routing import Routing
+from trainyard_runtime.settings import ServiceSettings
+
+MISSPELT: Mapping[str, str] = {
+    "CLEARML_QUEUE_AUTOGLOUON": "CLEARML_QUEUE_AUTOGLUON",
+    "AUTOGLOUON_IMAGE": "AUTOGLUON_IMAGE",
+}
+"""Variables that were once published with a spelling mistake, and the right one; the right one wins."""
+
+
+class DispatcherSettings(ServiceSettings):
+    """What the dispatcher needs beside Kafka's and ClearML's own settings."""
+
+    tenant: str = Field(
+        default="default",
+        min_length=1,
+        max_length=64,
+        validation_alias="TRAINYARD_TENANT",
+        description="Tenant of the requests on this prefix's topics; part of every run's identity.",
+    )
+    max_queue_depth: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        validation_alias="TRAINYARD_MAX_QUEUE_DEPTH",
+        description="Most runs that stand in one ClearML queue; the rest waits in Kafka, where order can still change.",
+    )
+    unknown_queue: Literal["reject", "create"] = Field(
+        default="reject",
+        validation_alias="TRAINYARD_UNKNOWN_QUEUE",
+        description="What happens to a run whose queue does not exist in ClearML: reject it, or create the queue.",
+    )
+    action_concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        validation_alias="TRAINYARD_ACTION_CONCURRENCY",
+        description="Most actions against ClearML and Kafka that the planner has under way at once.",
+    )
+    close_grace_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=3_600,
+        validation_alias="TRAINYARD_CLOSE_GRACE_S",
+        description="How long a worker may take to close an ended run's task before the planner does it, in seconds.",
+    )
+    cpu_queue: str = Field(
+        default="cpu", min_length=1, validation_alias="CLEARML_CPU_QUEUE", description="Name of the CPU agents' queue."
+    )
+    gpu_queue: str = Field(
+        default="gpu", min_length=1, validation_alias="CLEARML_GPU_QUEUE", description="Name of the GPU agents' queue."
+    )
+    services_queue: str = Field(
+        default="services",
+        min_length=1,
+        validation_alias="CLEARML_SERVICES_QUEUE",
+        description="Name of the queue of the agents that run services.",
+    )
+    default_queue: str = Field(
+        default="default",
+        min_length=1,
+        validation_alias="CLEARML_DEFAULT_QUEUE",
+        description="Queue of the runs that nothing else routes.",
+    )
+    queue_autogluon: str | None = Field(
+        default=None, validation_alias="CLEARML_QUEUE_AUTOGLUON", description="Queue of AutoGluon runs."
+    )
+    queue_autogluon_misspelt: str | None = Field(
+        default=None,
+        validation_alias="CLEARML_QUEUE_AUTOGLOUON",
+        description="The same under a spelling mistake that was once published; deprecated.",
+    )
+    queue_flaml: str | None = Field(
+        default=None, validation_alias="CLEARML_QUEUE_FLAML", description="Queue of FLAML runs."
+    )
+    queue_sklearn: str | None = Field(
+        default=None, validation_alias="CLEARML_QUEUE_SKLEARN", description="Queue of scikit-learn runs."
+    )
+    queue_ultralytics: str | None = Field(
+        default=None, validation_alias="CLEARML_QUEUE_ULTRALYTICS", description="Queue of Ultralytics runs."
+    )
+    image_autogluon: str | None = Field(
+        default=None, validation_alias="AUTOGLUON_IMAGE", description="Container image of AutoGluon runs."
+    )
+    image_autogluon_misspelt: str | None = Field(
+        default=None,
+        validation_alias="AUTOGLOUON_IMAGE",
+        description="The same under a spelling mistake that was once published; deprecated.",
+    )
+    image_flaml: str | None = Field(
+        default=None, validation_alias="FLAML_IMAGE", description="Container image of FLAML runs."
+    )
+    image_sklearn: str | None = Field(
+        default=None, validation_alias="SKLEARN_IMAGE", description="Container image of scikit-learn runs."
+    )
+    image_ultralytics: str | None = Field(
+        default=None, validation_alias="ULTRALYTICS_IMAGE", description="Container image of Ultralytics runs."
+    )
+
+    def routing(self) -> Routing:
+        """The routing table of these settings."""
+        queues = {
+            "autogluon": self.queue_autogluon or self.queue_autogluon_misspelt,
+            "flaml": self.queue_flaml,
+            "sklearn": self.queue_sklearn,
+            "ultralytics": self.queue_ultralytics,
+        }
+        images = {
+            "autogluon": self.image_autogluon or self.image_autogluon_misspelt,
+            "flaml": self.image_flaml,
+            "sklearn": self.image_sklearn,
+            "ultralytics": self.image_ultralytics,
+        }
+        return Routing(
+            by_trainer={trainer: queue for trainer, queue in queues.items() if queue},
+            agents={"cpu": self.cpu_queue, "gpu": self.gpu_queue, "services": self.services_queue},
+            default_queue=self.default_queue,
+            images={trainer: image for trainer, image in images.items() if image},
+        )
+
+    def limits(self) -> Limits:
+        """The planner's limits of these settings."""
+        return Limits(max_queue_depth=self.max_queue_depth, close_grace_s=self.close_grace_s)
+
+
+def deprecations(environment: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each misspelt variable that is set."""
+    variables = os.environ if environment is None else environment
+    return [
+        f"{wrong} is a spelling mistake of the past; set {right}"
+        + (", which is set too and wins" if variables.get(right) else "")
+        for wrong, right in MISSPELT.items()
+        if variables.get(wrong)
+    ]
