@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -21,6 +20,7 @@ from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.java import find_java
 from trainyard_devstack.kafka_config import BrokerAddress, explain_death, java_command, server_properties
 from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
+from trainyard_devstack.ports import is_free, kept_ports
 
 MIN_FREE_BYTES = 200 * 1024 * 1024
 """Below this much free space the broker is not started: it would end in the middle of a run."""
@@ -93,6 +93,7 @@ class EmbeddedKafka:
             self._take_the_folder()
             self._refuse_a_full_disk()
             self._address = self._choose_address()
+            self._wanted_port = self._address.port  # clients know it now: a restart must come back there
             logs, properties = self._data_dir / "logs", self._data_dir / "server.properties"
             properties.write_text(server_properties(self._address, logs), encoding="utf-8")
             if not (logs / "meta.properties").is_file():
@@ -166,26 +167,13 @@ class EmbeddedKafka:
 
     def _choose_address(self) -> BrokerAddress:
         """The ports of the last start where they are still free, else new ones; the wanted port or an error."""
-        kept_path = self._data_dir / "ports.json"
-        try:
-            kept = json.loads(kept_path.read_text(encoding="utf-8"))
-            address = BrokerAddress(int(kept["port"]), int(kept["controller_port"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            address = BrokerAddress(0, 0)
-        port = self._wanted_port or address.port
-        if self._wanted_port and not _is_free(port):
+        if self._wanted_port and not is_free(self._wanted_port):
             raise ConfigurationError(
-                f"Port {port} on 127.0.0.1 is taken by another program: end it, or choose another port for Kafka."
+                f"Port {self._wanted_port} on 127.0.0.1 is taken by another program: end it, or choose another port"
+                " for Kafka."
             )
-        if not port or not _is_free(port):
-            port = _free_port()
-        controller_port = address.controller_port
-        while not controller_port or controller_port == port or not _is_free(controller_port):
-            controller_port = _free_port()
-        chosen = BrokerAddress(port, controller_port)
-        content = {"port": chosen.port, "controller_port": chosen.controller_port}
-        kept_path.write_text(json.dumps(content), encoding="utf-8")
-        return chosen
+        kept = kept_ports(self._data_dir / "ports.json", ("port", "controller_port"))
+        return BrokerAddress(self._wanted_port or kept["port"], kept["controller_port"])
 
     def _format(self, storage_tool: list[str], properties: Path) -> None:
         # Kafka wants 16 bytes in URL-safe base64; the tool takes a leading "-" for an option.
@@ -214,20 +202,3 @@ class EmbeddedKafka:
             return f"The embedded Kafka ended while starting: {reason}. Its log: {self._log_path}"
         tail = last_lines(self._log_path, since_byte=self._log_start_byte)
         return f"The embedded Kafka ended while starting; the end of its log {self._log_path}:\n{tail}"
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

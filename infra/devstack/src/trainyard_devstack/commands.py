@@ -1,0 +1,74 @@
+"""`trainyard up`, `down` and `status`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from trainyard_devstack.control import StackStatus, prepare, stack_status, start_stack, stop_stack
+from trainyard_devstack.settings import StackSettings
+from trainyard_runtime.settings import settings_or_exit
+
+up_app = typer.Typer(add_completion=False)
+down_app = typer.Typer(add_completion=False)
+status_app = typer.Typer(add_completion=False)
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+    sys.stderr.flush()
+
+
+@up_app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Wipe all runs, models and topics first.")] = False,
+) -> None:
+    """Start the whole system on this machine: Kafka, a ClearML API, and the services."""
+    settings = settings_or_exit(StackSettings)
+    if detach:
+        status, started = start_stack(settings, _tell, fresh=fresh)
+        _tell("The stack is ready." if started else "The stack runs already.")
+        sys.stdout.write(as_text(status))
+        return
+    from trainyard_devstack.supervisor import Interrupted, Supervisor
+
+    prepare(settings, _tell, fresh=fresh)
+    _tell("Starting; Ctrl-C ends the stack. `./trainyard status` in another terminal tells where everything listens.")
+    try:
+        Supervisor(settings, notify=_tell).run()
+    except Interrupted:
+        _tell("Ended while starting.")
+
+
+@down_app.command()
+def down() -> None:
+    """End the stack; its data stay for the next `up`."""
+    settings = settings_or_exit(StackSettings)
+    _tell("The stack has ended." if stop_stack(settings) else f"No stack runs in {settings.home}.")
+
+
+@status_app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with the keys of the ClearML API.")] = False,
+) -> None:
+    """Where everything listens, and whether it works."""
+    found = stack_status(settings_or_exit(StackSettings))
+    sys.stdout.write(json.dumps(found.as_json()) + "\n" if as_json else as_text(found))
+
+
+def as_text(status: StackStatus) -> str:
+    """The status for a person; without secrets."""
+    rows = [
+        ("kafka", status.bootstrap, f"topics {status.topic_prefix}*"),
+        ("clearml", status.clearml_api, f"files {status.clearml_files}"),
+        *(
+            (name, service.address, f"{'ready' if service.ready else 'NOT READY'}, pid {service.pid}")
+            for name, service in status.services.items()
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "".join(f"{name:<{widths[0]}}  {address:<{widths[1]}}  {note}\n" for name, address, note in rows)

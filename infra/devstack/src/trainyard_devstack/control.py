@@ -1,0 +1,216 @@
+"""Start, ask and stop a stack from another process: what `up`, `status`, `down` and the demo stand on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard_devstack.children import last_lines
+from trainyard_devstack.errors import DevstackError
+from trainyard_devstack.home_files import (
+    StackRecord,
+    make_home,
+    read_credentials,
+    read_record,
+    running_supervisor,
+    wipe_data,
+)
+from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
+from trainyard_devstack.settings import StackSettings
+from trainyard_devstack.stack import Credentials, Home
+
+PROBE_TIMEOUT_S = 2.0
+STOP_TIMEOUT_S = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service now: the pid of its own process (None between a death and the restart), its URL, whether it works."""
+
+    pid: int | None
+    ready: bool
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatus:
+    """A running stack."""
+
+    bootstrap: str
+    topic_prefix: str
+    clearml_api: str
+    clearml_files: str
+    credentials: Credentials
+    services: dict[str, ServiceStatus]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every service is."""
+        return bool(self.services) and all(service.ready for service in self.services.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `status --json`."""
+        return {
+            "kafka": {"bootstrap": self.bootstrap, "topic_prefix": self.topic_prefix},
+            "clearml": {
+                "api": self.clearml_api,
+                "files": self.clearml_files,
+                "access_key": self.credentials.access_key,
+                "secret_key": self.credentials.secret_key,
+            },
+            "services": {
+                name: {"pid": service.pid, "ready": service.ready, "address": service.address}
+                for name, service in self.services.items()
+            },
+        }
+
+
+def stack_status(settings: StackSettings) -> StackStatus:
+    """The running stack, its services asked for their readiness now. Raises DevstackError when none runs."""
+    home = Home(settings.home)
+    record = read_record(home) if running_supervisor(home) is not None else None
+    if record is None:
+        raise DevstackError(f"No stack runs in {home.path}: start it with `./trainyard up --detach`.")
+    if not record.services:
+        raise DevstackError(f"The stack in {home.path} is still starting: ask again in a few seconds.")
+    return _probe(home, record)
+
+
+def start_stack(
+    settings: StackSettings, notify: Callable[[str], None], *, fresh: bool = False
+) -> tuple[StackStatus, bool]:
+    """Have a stack that is ready, and whether this call started it.
+
+    Starts a supervisor in the background unless one runs. Raises DevstackError, naming what is not ready and the end of
+    its log, when the time is up; and when `fresh` is asked for while a stack runs.
+    """
+    home = Home(settings.home)
+    deadline = time.monotonic() + settings.ready_timeout_s
+    if running_supervisor(home) is not None:
+        if fresh:
+            raise _fresh_while_running(home)
+        return _wait_until_ready(settings, home, None, deadline), False
+    prepare(settings, notify, fresh=fresh)
+    deadline = time.monotonic() + settings.ready_timeout_s
+    home.record.unlink(missing_ok=True)
+    with home.log_of("supervisor").open("ab") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "trainyard_devstack.supervisor"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TRAINYARD_HOME": str(home.path)},
+            start_new_session=True,
+        )
+    return _wait_until_ready(settings, home, supervisor, deadline), True
+
+
+def prepare(settings: StackSettings, notify: Callable[[str], None], *, fresh: bool) -> None:
+    """What a start needs first: folders, Kafka's jars (downloaded once, told by `notify`), and no data if `fresh`."""
+    home = Home(settings.home)
+    make_home(home)
+    if fresh:
+        if running_supervisor(home) is not None:
+            raise _fresh_while_running(home)
+        wipe_data(home)
+    ensure_jars(default_cache_dir(os.environ), notify)
+    free_mb = shutil.disk_usage(home.path).free // 2**20
+    if free_mb < 500:
+        raise DevstackError(f"The stack needs 500 MB free in {home.path}, and there are {free_mb} MB: free some space.")
+
+
+def stop_stack(settings: StackSettings) -> bool:
+    """End the stack of this home and everything it started; False when none ran."""
+    home = Home(settings.home)
+    pid = running_supervisor(home)
+    if pid is None:
+        return False
+    _signal(pid, signal.SIGTERM)
+    if not _wait_until_released(home, STOP_TIMEOUT_S):
+        _signal(pid, signal.SIGKILL)  # the kernel then ends its children
+        if not _wait_until_released(home, 5.0):
+            raise DevstackError(f"The supervisor, process {pid}, cannot be ended.")
+    return True
+
+
+def _fresh_while_running(home: Home) -> DevstackError:
+    return DevstackError(f"A stack runs in {home.path}, and --fresh would wipe its data: `./trainyard down` first.")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _wait_until_released(home: Home, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while running_supervisor(home) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _wait_until_ready(
+    settings: StackSettings, home: Home, supervisor: subprocess.Popen[bytes] | None, deadline: float
+) -> StackStatus:
+    status: StackStatus | None = None
+    while time.monotonic() < deadline:
+        record = read_record(home)
+        if record is not None and record.failure:
+            raise DevstackError(record.failure)
+        if supervisor is not None and supervisor.poll() is not None:
+            raise DevstackError("The supervisor ended:\n" + last_lines(home.log_of("supervisor")))
+        if record is not None and record.services:
+            status = _probe(home, record)
+            if status.is_ready:
+                return status
+        time.sleep(0.1)
+    raise DevstackError(_not_ready(settings, home, status))
+
+
+def _not_ready(settings: StackSettings, home: Home, status: StackStatus | None) -> str:
+    names = ["supervisor"] if status is None else [n for n, s in status.services.items() if not s.ready]
+    tails = "\n".join(f"--- {home.log_of(name)}\n{last_lines(home.log_of(name), 8)}" for name in names)
+    what = "Kafka" if status is None else ", ".join(names)
+    return (
+        f"Not ready within {settings.ready_timeout_s:.0f} s: {what}. The stack goes on trying; `./trainyard status`"
+        f" tells how far it is, `./trainyard down` ends it. The end of the logs:\n{tails}"
+    )
+
+
+def _probe(home: Home, record: StackRecord) -> StackStatus:
+    addresses = {name: f"http://127.0.0.1:{port}" for name, (_, port) in record.services.items()}
+    with ThreadPoolExecutor(max_workers=len(addresses)) as pool:
+        ready = dict(zip(addresses, pool.map(_is_ready, addresses.values()), strict=True))
+    return StackStatus(
+        record.bootstrap,
+        record.topic_prefix,
+        record.clearml_api,
+        record.clearml_files,
+        read_credentials(home),
+        {
+            name: ServiceStatus(pid, pid is not None and ready[name], addresses[name])
+            for name, (pid, _) in record.services.items()
+        },
+    )
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/readyz", timeout=PROBE_TIMEOUT_S) as answer:  # noqa: S310 - our own http
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,120 @@
+"""The files below TRAINYARD_HOME that the supervisor writes and `status` reads."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from trainyard_devstack.errors import ConfigurationError, DevstackError
+from trainyard_devstack.stack import Credentials, Home
+
+
+@dataclass(frozen=True, slots=True)
+class StackRecord:
+    """What a supervisor has started. `services` maps name to (pid or None, port); `failure` is why it gave up."""
+
+    bootstrap: str = ""
+    topic_prefix: str = ""
+    clearml_api: str = ""
+    clearml_files: str = ""
+    services: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    failure: str = ""
+
+
+def write_record(home: Home, record: StackRecord) -> None:
+    """Replace the record in one step."""
+    temporary = home.record.with_suffix(".new")
+    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    temporary.replace(home.record)
+
+
+def read_record(home: Home) -> StackRecord | None:
+    """The record of the latest supervisor, None before the first one."""
+    try:
+        content = json.loads(home.record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    services = {name: (pid, port) for name, (pid, port) in content.pop("services").items()}
+    return StackRecord(**content, services=services)
+
+
+def read_or_make_credentials(home: Home) -> Credentials:
+    """The keys of this home; drawn once, and kept in a file that only the owner can read."""
+    try:
+        return read_credentials(home)
+    except FileNotFoundError:
+        made = {"access_key": secrets.token_hex(10).upper(), "secret_key": secrets.token_urlsafe(32)}
+        temporary = home.credentials.with_suffix(".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
+            json.dump(made, handle)
+        temporary.replace(home.credentials)
+        return read_credentials(home)
+
+
+def read_credentials(home: Home) -> Credentials:
+    """The keys of this home. Raises FileNotFoundError before the first start."""
+    content = json.loads(home.credentials.read_text(encoding="utf-8"))
+    return Credentials(content["access_key"], content["secret_key"])
+
+
+@contextmanager
+def supervisor_lock(home: Home) -> Iterator[None]:
+    """Be the one supervisor of this home, or raise DevstackError."""
+    with home.lock.open("a+", encoding="ascii") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DevstackError(f"A stack already runs in {home.path}: see `trainyard status`.") from error
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def running_supervisor(home: Home) -> int | None:
+    """The pid of the supervisor that holds this home now, None where there is none."""
+    try:
+        with home.lock.open("r+", encoding="ascii") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = handle.read().strip()
+                return int(text) if text else None
+            return None
+    except FileNotFoundError:
+        return None
+
+
+def make_home(home: Home) -> None:
+    """Create the folders."""
+    try:
+        for folder in (home.path, home.logs, home.state):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"TRAINYARD_HOME {home.path} cannot be used ({error.strerror}): choose a folder you may write to."
+        ) from error
+
+
+def wipe_data(home: Home) -> None:
+    """Remove what the stack has stored; logs, keys and ports stay. The caller has made sure that nothing runs."""
+    for folder in (home.kafka, home.clearml, home.state):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rotate_log(path: Path, *, max_bytes: int = 10 * 1024 * 1024) -> None:
+    """Move a grown log's content to `<name>.log.1` and empty it in place, since its process holds it open to append.
+
+    Lines written between the copy and the emptying are lost.
+    """
+    if path.exists() and path.stat().st_size > max_bytes:
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        os.truncate(path, 0)
