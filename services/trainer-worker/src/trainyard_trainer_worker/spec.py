@@ -221,7 +221,7 @@ class TrainingRequest:
     extras: Mapping[str, Any]
 
 
-DEFAULT_TIME_BUDGET_S = 60.0
+DEFAULT_TIME_BUDGET_S = 300.0
 DEFAULT_TEST_SIZE = 0.2
 DEFAULT_SEED = 42
 MAX_SEED = (1 << 32) - 1  # what numpy and scikit-learn take
