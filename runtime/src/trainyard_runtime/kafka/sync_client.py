@@ -5,6 +5,7 @@ The one module of this package that imports kafka-python's producer and consumer
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _REFUSED = (
 )
 # Half of a caller's time goes to one try, so that a lost answer can be asked for again within it.
 _TRIES = 2
+_CONNECT_S = 2.0
+_RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,15 @@ class Address:
     def __repr__(self) -> str:
         return f"Address({self.bootstrap!r}, {self.security_protocol!r})"
 
+    @property
+    def servers(self) -> list[str]:
+        """Each broker as `host:port`."""
+        return [server.strip() for server in self.bootstrap.split(",")]
+
     def client_options(self) -> dict[str, Any]:
         """Options that producer, consumer and admin clients share."""
         options: dict[str, Any] = {
-            "bootstrap_servers": [server.strip() for server in self.bootstrap.split(",")],
+            "bootstrap_servers": self.servers,
             "security_protocol": self.security_protocol,
             "reconnect_backoff_max_ms": 500,
         }
@@ -115,6 +123,7 @@ class SyncPublisher:
 
     def _connected(self, try_s: float) -> KafkaProducer:
         if self._producer is None:
+            _await_a_broker(self._address, try_s)
             try_ms = int(try_s * 1000)
             self._producer = KafkaProducer(
                 **self._address.client_options(),
@@ -150,6 +159,7 @@ class SyncReader:
         self._address = address
         self._timeout_s = timeout_s
         with _translated(address, "the cluster"):
+            _await_a_broker(address, timeout_s)
             self._consumer = KafkaConsumer(
                 **address.client_options(),
                 client_id=client_id,
@@ -192,6 +202,7 @@ class SyncReader:
         """Read exactly these partitions from now on, each from its offset."""
         with _translated(self._address, "the cluster"):
             self._consumer.assign(_keys(list(starts)))
+            self._consumer.resume(*_keys(list(starts)))
             for (topic, partition), offset in starts.items():
                 self._consumer.seek(TopicPartition(topic, partition), offset)
 
@@ -242,6 +253,28 @@ class SyncReader:
         topics = ", ".join(sorted({topic for topic, _ in positions}))
         with _translated(self._address, f"topic {topics}"):
             yield
+
+
+def _await_a_broker(address: Address, timeout_s: float) -> None:
+    """Wait until one of the brokers takes connections.
+
+    Asked before a client is made: kafka-python leaves a socket unclosed for every connection that is refused, and says
+    of an absent broker only that it cannot bootstrap.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = max(0.05, deadline - time.monotonic())
+        reason = ""
+        for server in address.servers:
+            host, _, port = server.rpartition(":")
+            try:
+                with socket.create_connection((host.strip("[]"), int(port)), timeout=min(left_s, _CONNECT_S)):
+                    return
+            except OSError as error:
+                reason = error.strerror or str(error)
+        if time.monotonic() + _RETRY_S > deadline:
+            raise LogUnavailable(f"no Kafka broker answers at {address.bootstrap} ({reason}); is it running?")
+        time.sleep(_RETRY_S)
 
 
 def _keys(positions: Sequence[Position]) -> list[TopicPartition]:

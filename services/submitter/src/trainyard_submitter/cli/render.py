@@ -34,10 +34,17 @@ _ROOMY = 90
 _GAP = 2
 
 
+class _PlainEnd(Console):
+    """Leaves a broken pipe to the root of the command, which knows its exit status."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console_for(stream: IO[str]) -> Console:
     """A console on a stream: colours and live lines only where it is a terminal."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(file=stream, highlight=False, width=_PIPE_WIDTH)
+    console = _PlainEnd(file=stream, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else _PlainEnd(file=stream, highlight=False, width=_PIPE_WIDTH)
 
 
 class EventPrinter:

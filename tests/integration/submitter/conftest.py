@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from tests.unit.submitter.story import encoded
+from trainyard_runtime.kafka.admin import apply_topics
+from trainyard_runtime.kafka.sync_client import Address, SyncPublisher
+from trainyard_schemas import events as ev
+from trainyard_schemas.ids import partition_of
+from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS
+from trainyard_submitter import Client
+
+Append = Callable[[Sequence[ev.Fact]], None]
+
+
+@pytest.fixture(scope="module")
+def prefix(kafka_bootstrap: str) -> str:
+    """One set of topics for a module: runs do not meet, for each has an id of its own."""
+    made = f"t{uuid.uuid4().hex[:10]}."
+    apply_topics(kafka_bootstrap, made, TOPICS)
+    return made
+
+
+@pytest.fixture
+def client(kafka_bootstrap: str, prefix: str) -> Iterator[Client]:
+    with Client(kafka_bootstrap, topic_prefix=prefix) as made:
+        yield made
+
+
+@pytest.fixture
+def append(kafka_bootstrap: str, prefix: str) -> Iterator[Append]:
+    """Write facts as dispatcher and worker do: on the run's partition, under its key."""
+    publisher = SyncPublisher(Address(kafka_bootstrap))
+
+    def write(facts: Sequence[ev.Fact]) -> None:
+        for fact in facts:
+            value, headers = encoded(fact)
+            name = "runs.heartbeats" if isinstance(fact, ev.AttemptHeartbeat) else "runs.lifecycle"
+            publisher.publish(
+                prefix + name,
+                value,
+                headers,
+                key=fact.run_id.encode(),
+                partition=partition_of(fact.run_id, RUN_PARTITIONS),
+            )
+
+    yield write
+    publisher.close()
