@@ -23,6 +23,7 @@ _ACTIONS: Final = {
         "add_or_update_metadata archive_many create delete delete_many delete_metadata edit get_all get_by_id "
         "get_by_id_ex get_by_task_id get_frameworks make_private make_public move publish_many set_ready "
         "unarchive_many update update_for_task update_tags "
+        "get_all_ex get_by_id_ex "
     ),
     "organization": ("get_tags "),
     "pipelines": ("start_pipeline "),
@@ -30,11 +31,13 @@ _ACTIONS: Final = {
         "create delete get_all get_by_id get_hyper_parameters get_hyperparam_values get_model_metadata_keys "
         "get_model_metadata_values get_model_tags get_project_tags get_task_parents get_task_tags "
         "get_unique_metric_variants make_private make_public merge move update validate_delete "
+        "get_all_ex "
     ),
     "queues": (
         "add_or_update_metadata add_task clear_queue create delete delete_metadata get_all get_by_id "
         "get_by_id_ex get_default get_next_task get_num_entries get_queue_metrics move_task_backward "
         "move_task_forward move_task_to_back move_task_to_front peek_task remove_task update "
+        "get_all_ex "
     ),
     "reports": ("archive create delete get_all_ex get_tags get_task_data move publish share unarchive update "),
     "server": ("config endpoints get_stats info report_stats_option "),
@@ -49,11 +52,12 @@ _ACTIONS: Final = {
         "get_by_id_ex get_configuration_names get_configurations get_hyper_params get_types make_private "
         "make_public move ping publish publish_many reset reset_many set_requirements share started stop "
         "stop_many stopped unarchive_many update update_batch update_tags validate "
+        "get_all_ex get_by_id_ex "
     ),
     "users": ("create delete get_all get_all_ex get_by_id get_current_user get_preferences set_preferences update "),
     "workers": (
-        "get_activity_report get_all get_count get_metric_keys get_runtime_properties get_stats register "
-        "set_runtime_properties status_report unregister "
+        "get_activity_report get_all get_count get_metric_keys get_stats register "
+        "status_report unregister "
     ),
 }
 

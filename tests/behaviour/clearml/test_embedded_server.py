@@ -1,0 +1,179 @@
+"""What only our own server promises: what it lacks, what it keeps, how fast it is and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.behaviour.clearml.raw import Made, Raw, with_client
+from tests.behaviour.clearml.server import ClearMLServer, embedded_server
+from trainyard_devstack.clearml_api.app import IMPLEMENTED
+from trainyard_devstack.clearml_api.catalogue import KNOWN_CALLS
+from trainyard_devstack.clearml_api.delay import call_ms
+from trainyard_devstack.clearml_api.query import tags_match
+from trainyard_runtime.clearml import ClearMLClient, ClearMLRefused, hyperparams
+
+IMPLEMENTED_CALLS = {
+    "auth": "login",
+    "debug": "ping",
+    "events": "add_batch get_task_events get_task_log get_task_plots get_task_single_value_metrics "
+    "scalar_metrics_iter_histogram",
+    "models": "add_or_update_metadata archive_many create delete edit get_all get_all_ex get_by_id publish_many "
+    "set_ready update",
+    "projects": "create delete get_all get_all_ex get_by_id update",
+    "queues": "create delete get_all get_all_ex get_by_id get_default get_next_task get_num_entries remove_task update",
+    "tasks": "add_or_update_artifacts add_or_update_model archive_many clone completed create delete delete_artifacts "
+    "delete_configuration delete_hyper_params delete_models dequeue edit edit_configuration edit_hyper_params enqueue "
+    "enqueue_many failed get_all get_all_ex get_by_id get_configurations get_hyper_params ping publish reset "
+    "set_requirements started stopped unarchive_many update",
+    "workers": "get_all register status_report unregister",
+}
+
+
+def test_the_calls_that_are_implemented_are_these() -> None:
+    expected = {f"{service}.{action}" for service, names in IMPLEMENTED_CALLS.items() for action in names.split()}
+    assert expected == IMPLEMENTED
+
+
+def test_every_implemented_call_is_one_that_clearml_has() -> None:
+    assert set(IMPLEMENTED) <= KNOWN_CALLS
+
+
+def test_every_other_call_that_clearml_has_is_501_and_named(raw: Raw) -> None:
+    missing = sorted(KNOWN_CALLS - IMPLEMENTED)
+    assert "tasks.stop" in missing
+    for action in missing:
+        answer = raw(action)
+        assert answer.code == (501, 0), action
+        assert action in answer.meta["result_msg"]
+
+
+def test_the_client_takes_a_501_as_a_refusal(clearml_server: ClearMLServer) -> None:
+    async def act(client: ClearMLClient) -> ClearMLRefused | None:
+        try:
+            await client._transport.effect("tasks.stop", {"task": "x"})
+        except ClearMLRefused as refusal:
+            return refusal
+        return None
+
+    refusal = with_client(clearml_server, act)
+    assert refusal is not None
+    assert refusal.code == 501
+    assert "tasks.stop" in refusal.msg
+
+
+def test_everything_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    with embedded_server(tmp_path) as server:
+        raw = Raw(server)
+        made = Made(raw)
+        queue = made.queue()
+        task = made.task("queued", queue, hyperparams=hyperparams({"Run": {"run_id": "kept"}}))
+        token = raw.token
+        raw.http.close()
+    with embedded_server(tmp_path) as server:
+        raw = Raw(server)
+        assert raw.entries(queue) == [task]
+        found = raw.ok("tasks.get_all", **{"hyperparams.Run.run_id.value": ["kept"]})["tasks"]
+        assert [one["id"] for one in found] == [task]
+        answer = raw.call("tasks.get_by_id", {"task": task}, headers={"Authorization": f"Bearer {token}"})
+        assert answer.code == (200, 0)
+        raw.http.close()
+
+
+def test_a_killed_server_loses_nothing_it_answered(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trainyard_devstack.clearml_api", "--data", str(tmp_path)]
+    env = {**os.environ, "CLEARML_API_ACCESS_KEY": "test-access-key", "CLEARML_API_SECRET_KEY": "test-secret-key"}
+    ports = ["--api-port", "0", "--files-port", "0"]
+    with subprocess.Popen([*command, *ports], env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        listening = json.loads(process.stderr.readline())
+        raw = Raw(ClearMLServer(listening["api"], listening["files"], "test-access-key", "test-secret-key"))
+        task = Made(raw).task()
+        raw.http.close()
+        process.kill()
+    with embedded_server(tmp_path) as server:
+        raw = Raw(server)
+        assert raw.task(task)["status"] == "created"
+        raw.http.close()
+
+
+def test_credentials_must_be_given(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("CLEARML_")}
+    command = [sys.executable, "-m", "trainyard_devstack.clearml_api", "--data", str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 78
+    settings = {json.loads(line)["setting"] for line in done.stderr.splitlines()}
+    assert settings == {"access_key", "secret_key"}
+
+
+def test_a_path_that_leaves_the_folder_is_refused(raw: Raw, clearml_server: ClearMLServer) -> None:
+    headers = {"Authorization": f"Bearer {raw.token}"}
+    for path in ("../escaped", "a/../../escaped", "", "a" * 300):
+        files = {path: ("x", b"x", "application/octet-stream")}
+        answer = raw.http.post(f"{clearml_server.files}/", files=files, headers=headers)
+        assert answer.status_code == 400, path
+    answer = raw.http.get(
+        httpx2.URL(clearml_server.files).copy_with(raw_path=b"/%2e%2e/clearml.sqlite"), headers=headers
+    )
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("length", "expected_ms"), [(0, 10.0), (100, 13.0), (200, 16.0), (1000, 47.0), (1600, 69.0), (2200, 91.0)]
+)
+def test_a_delayed_enqueue_takes_as_long_as_on_the_real_server(length: int, expected_ms: float) -> None:
+    assert call_ms("tasks.enqueue", length) == pytest.approx(expected_ms)
+
+
+def test_delayed_calls_are_serialised_whatever_the_number_of_connections(tmp_path: Path) -> None:
+    with embedded_server(tmp_path, "--delay", "real") as server:
+
+        async def act(client: ClearMLClient) -> float:
+            queue = await client.ensure_queue("delayed")
+
+            async def dispatch() -> None:
+                task = await client.create_task({"name": "delayed", "type": "training"})
+                await client.enqueue_task(task, queue)
+
+            started = time.perf_counter()
+            await asyncio.gather(*(dispatch() for _ in range(20)))
+            return time.perf_counter() - started
+
+        elapsed_s = with_client(server, act)
+    assert elapsed_s >= 20 * 0.015
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tags", "expected"),
+    [
+        ([], ["a"], True),
+        (["a", "b"], ["b"], True),
+        (["a", "b"], ["c"], False),
+        (["a", "-b"], ["a", "b"], False),
+        (["-b"], ["a"], True),
+        (["__$all", "a", "b"], ["a"], False),
+        (["__$all", "a", "b"], ["a", "b", "c"], True),
+        (["__$all", "a", "__$or", "b", "__$not", "c"], ["a", "c"], False),
+        (["__$all", "a", "__$or", "b", "__$not", "c"], ["a"], True),
+        (["__$all", "__$not", "archived"], [], True),
+        (["__$all", "__$not", "archived"], ["archived"], False),
+    ],
+)
+def test_a_tag_expression_means_what_the_sdk_documents(wanted: list[str], tags: list[str], expected: bool) -> None:
+    assert tags_match(tags, wanted) is expected
+
+
+def test_a_body_that_is_no_object_is_refused(raw: Raw) -> None:
+    headers = {"Authorization": f"Bearer {raw.token}"}
+    bodies: list[Any] = [b"{", b"[1]", b"\xff\xfe", b'"text"']
+    for content in bodies:
+        assert raw.call("tasks.get_all", headers=headers, content=content).code == (400, 12)
