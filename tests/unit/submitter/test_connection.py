@@ -9,7 +9,7 @@ from trainyard_submitter.cli.connection import ConfigurationError, resolve
 
 
 def stack(home: Path) -> dict[str, str]:
-    document = {"kafka": {"bootstrap": "127.0.0.1:9999", "topic_prefix": "local."}}
+    document = {"bootstrap": "127.0.0.1:9999", "topic_prefix": "local.", "services": {}}
     (home / "stack.json").write_text(json.dumps(document))
     return {"TRAINYARD_HOME": str(home)}
 
@@ -30,7 +30,10 @@ def test_another_brokers_prefix_is_not_taken_from_the_local_stack(tmp_path: Path
 
 
 def test_without_any_address_the_sentence_says_what_to_do(tmp_path: Path) -> None:
-    for environment in ({}, {"TRAINYARD_HOME": str(tmp_path)}):
+    (tmp_path / "starting").mkdir()
+    (tmp_path / "starting" / "stack.json").write_text('{"bootstrap": "", "topic_prefix": ""}')
+    for home in (tmp_path, tmp_path / "starting"):
+        environment = {"TRAINYARD_HOME": str(home)}
         with pytest.raises(ConfigurationError, match=r"trainyard up.*TRAINYARD_KAFKA_BOOTSTRAP") as caught:
             resolve(None, None, environment)
         assert caught.value.exit_code == 78
@@ -47,7 +50,7 @@ def test_a_prefix_without_its_dot_is_a_configuration_error() -> None:
         resolve("a:1", "trainyard", {})
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"kafka": {}}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"topic_prefix": ""}', "\x00"])
 def test_a_damaged_stack_file_is_a_configuration_error(tmp_path: Path, content: str) -> None:
     (tmp_path / "stack.json").write_text(content)
     with pytest.raises(ConfigurationError, match=r"stack\.json"):

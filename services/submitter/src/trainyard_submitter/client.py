@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -101,7 +101,7 @@ class Client:
     def answer(self, submission: Submission, *, timeout_s: float) -> Answer | None:
         """What intake made of a submission; None if there is no answer within `timeout_s`."""
         watch = self._watch(submission)
-        for _ in self._events(watch, submission, timeout_s=timeout_s, progress=False):
+        for _ in self._events([watch], [submission], timeout_s=timeout_s, progress=False):
             if watch.answer is not None:
                 break
         return watch.answer
@@ -112,13 +112,24 @@ class Client:
         Ends after the run's last event, or after that of the refusal of a submission. Survives an absence of the
         brokers. Raises WaitTimeout when `timeout_s` is over, Conflict where another request holds the key.
         """
-        watch = self._watch(run)
-        yield from self._events(watch, run, timeout_s=timeout_s, progress=True)
-        if watch.answer is Answer.CONFLICT:
-            raise Conflict(watch.run_id)
-        if not watch.is_over:
-            assert timeout_s is not None
-            raise WaitTimeout(watch.run_id, timeout_s)
+        for _, followed in self.follow_all([run], timeout_s=timeout_s):
+            yield followed
+
+    def follow_all(
+        self, runs: Sequence[Submission | str], *, timeout_s: float | None = None
+    ) -> Iterator[tuple[int, Followed]]:
+        """`follow` for several runs at once, until the last one has ended: each event with its run's place in `runs`.
+
+        A conflict or the end of the time is raised after everything else was brought.
+        """
+        watches = [self._watch(run) for run in runs]
+        yield from self._events(watches, runs, timeout_s=timeout_s, progress=True)
+        for watch in watches:
+            if watch.answer is Answer.CONFLICT:
+                raise Conflict(watch.run_id)
+            if not watch.is_over:
+                assert timeout_s is not None
+                raise WaitTimeout(watch.run_id, timeout_s)
 
     def wait(self, run: Submission | str, *, timeout_s: float | None = None) -> RunState:
         """The run's last state: completed, failed, cancelled or rejected.
@@ -194,21 +205,24 @@ class Client:
                 raise NotAllowed(str(error)) from error
 
     def _events(
-        self, watch: Watch, run: Submission | str, *, timeout_s: float | None, progress: bool
-    ) -> Iterator[Followed]:
+        self, watches: Sequence[Watch], runs: Sequence[Submission | str], *, timeout_s: float | None, progress: bool
+    ) -> Iterator[tuple[int, Followed]]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._reader() as reader:
-            reader.assign(self._starts(reader, run, progress))
-            while not watch.is_over:
+            starts: dict[Position, int] = {}
+            for run in runs:
+                for position, offset in self._starts(reader, run, progress).items():
+                    starts[position] = min(offset, starts.get(position, offset))
+            reader.assign(starts)
+            while not all(watch.is_over for watch in watches):
                 left_s = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
                 if left_s <= 0:
                     return
                 for record in reader.poll(left_s):
-                    followed = watch.feed(record)
-                    if followed is not None:
-                        yield followed
-                    if watch.is_over:
-                        break
+                    for index, watch in enumerate(watches):
+                        followed = None if watch.is_over else watch.feed(record)
+                        if followed is not None:
+                            yield index, followed
 
     def _watch(self, run: Submission | str) -> Watch:
         if isinstance(run, str):

@@ -190,9 +190,8 @@ def _exit_with(state: RunState | None) -> None:
         return
     refused = state.phase is RunPhase.REJECTED and state.reason in _REFUSALS
     reason = state.reason.value if state.reason else state.phase.value
-    _note(
-        f"run {state.run_id} was {state.phase.value}: {printable(runs_view.why(reason, state.detail, state.message), 400)}"
-    )
+    ending = printable(runs_view.why(reason, state.detail, state.message), 400)
+    _note(f"run {state.run_id} was {state.phase.value}: {ending}")
     raise typer.Exit(EXIT_INVALID if refused else EXIT_NOT_COMPLETED)
 
 

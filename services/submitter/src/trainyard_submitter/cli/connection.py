@@ -1,7 +1,8 @@
 """Which Kafka a command talks to: an option, else the environment, else the local stack that is running.
 
 The local stack leaves its addresses in `$TRAINYARD_HOME/stack.json`; of that file only
-`{"kafka": {"bootstrap": "host:port", "topic_prefix": "trainyard."}}` is read here.
+`{"bootstrap": "host:port", "topic_prefix": "trainyard."}` is read here. A stack that is still starting has an empty
+`bootstrap`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ USERNAME = "TRAINYARD_KAFKA_USERNAME"
 PASSWORD = "TRAINYARD_KAFKA_PASSWORD"  # noqa: S105 - the name of a variable
 CA_FILE = "TRAINYARD_KAFKA_CA_FILE"
 HOME = "TRAINYARD_HOME"
+DEFAULT_HOME = ".trainyard"
 STACK_FILE = "stack.json"
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^\s:,\[\]]+):\d{1,5}$")
 _PREFIX_PATTERN = re.compile(r"^([A-Za-z0-9_-]+\.)*$")
@@ -81,16 +83,14 @@ def _address(servers: str, environment: Mapping[str, str]) -> Address:
 
 
 def _running_stack(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    home = environment.get(HOME)
-    if not home:
-        return None
-    path = Path(home) / STACK_FILE
+    path = Path(environment.get(HOME) or DEFAULT_HOME) / STACK_FILE
     try:
-        kafka = json.loads(path.read_text(encoding="utf-8"))["kafka"]
-        return str(kafka["bootstrap"]), str(kafka["topic_prefix"])
+        stack = json.loads(path.read_text(encoding="utf-8"))
+        bootstrap, prefix = stack["bootstrap"], stack["topic_prefix"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read as the local stack's addresses; run `trainyard down` and `trainyard up`"
         ) from error
+    return (str(bootstrap), str(prefix)) if bootstrap else None
