@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def api(name: str) -> dict[str, Any]:
     client.workers.register(worker=f"{name}:0", queues=[queue], timeout=60)
     entry = client.queues.get_next_task(queue=queue).entry
     client.tasks.started(task=entry.task, force=True)
-    client.workers.status_report(worker=f"{name}:0", timestamp=1_700_000_000_000, task=task, queues=[queue])
+    client.workers.status_report(worker=f"{name}:0", timestamp=int(time.time() * 1000), task=task, queues=[queue])
     workers = [worker.id for worker in client.workers.get_all()]
     client.tasks.completed(task=task)
     client.workers.unregister(worker=f"{name}:0")
@@ -106,6 +107,11 @@ def train(name: str) -> dict[str, Any]:
     task_id = task.id
     task.close()
     done: Any = Task.get_task(task_id)
+    deadline = time.monotonic() + 20
+    while not (done.get_reported_scalars() and done.get_reported_plots() and done.get_reported_single_values()):
+        if time.monotonic() > deadline:  # a real server shows events a second or so after it took them
+            break
+        time.sleep(0.2)
     found = Model.query_models(model_name=f"{name} model", tags=["automl"])
     answer = {
         "status": done.get_status(),

@@ -71,6 +71,20 @@ def test_the_client_takes_a_501_as_a_refusal(clearml_server: ClearMLServer) -> N
     assert "tasks.stop" in refusal.msg
 
 
+def test_the_server_closes_each_connection(raw: Raw) -> None:
+    assert raw("queues.get_default").headers["connection"] == "close"
+    assert raw("tasks.get_by_id", task="nobody").headers["connection"] == "close"
+    assert raw.http.get(f"{raw.server.files}/").headers["connection"] == "close"
+
+
+def test_get_all_ex_names_the_tasks_of_a_queue_s_entries(raw: Raw, made: Made) -> None:
+    queue = made.queue()
+    task = made.task("queued", queue)
+    waiting = raw.ok("queues.get_all_ex", id=[queue])["queues"][0]["entries"]
+    assert [entry["task"]["id"] for entry in waiting] == [task]
+    assert waiting[0]["task"]["name"] == raw.task(task)["name"]
+
+
 def test_everything_is_still_there_after_a_restart(tmp_path: Path) -> None:
     with embedded_server(tmp_path) as server:
         raw = Raw(server)

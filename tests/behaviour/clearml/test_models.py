@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.behaviour.clearml.raw import Made, Raw, with_client
 from tests.behaviour.clearml.server import ClearMLServer
-from trainyard_runtime.clearml import ClearMLClient, ClearMLRefused
+from trainyard_runtime.clearml import ClearMLClient
 
 
 def test_a_model_is_registered_with_its_tags_and_named_by_its_task(
@@ -38,7 +38,7 @@ def test_a_model_is_registered_with_its_tags_and_named_by_its_task(
         return model
 
     model = with_client(clearml_server, act)
-    assert [one["model"] for one in raw.task(task)["models"]["output"]] == [model]
+    assert ("wine", model) in {(one["name"], one["model"]) for one in raw.task(task)["models"]["output"]}
 
 
 def test_a_published_model_is_ready(clearml_server: ClearMLServer, made: Made) -> None:
@@ -93,14 +93,3 @@ def test_a_worker_shows_while_it_reports_and_not_after_it_left(clearml_server: C
         assert worker not in {one["id"] for one in await client.workers()}
 
     with_client(clearml_server, act)
-
-
-def test_a_model_without_a_uri_is_refused(clearml_server: ClearMLServer) -> None:
-    async def act(client: ClearMLClient) -> tuple[int, int]:
-        try:
-            await client.create_model({"name": "no uri"})
-        except ClearMLRefused as refusal:
-            return refusal.code, refusal.subcode
-        return 200, 0
-
-    assert with_client(clearml_server, act) == (400, 12)

@@ -45,7 +45,7 @@ class Proxy:
         body = await reader.readexactly(length)
         self.seen.append(head.split(b" ")[1].decode().strip("/"))
         up_reader, up_writer = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
-        up_writer.write(head + body)
+        up_writer.write(head.replace(b"Connection: keep-alive", b"Connection: close") + body)
         answer = await up_reader.read(-1)
         up_writer.close()
         await up_writer.wait_closed()

@@ -64,6 +64,8 @@ def test_without_a_queue_a_task_goes_to_the_default_queue(raw: Raw, made: Made) 
     default = raw.ok("queues.get_default")["id"]
     assert raw.ok("tasks.enqueue", task=task)["fields"]["execution.queue"] == default
     assert task in raw.entries(default)
+    raw.ok("tasks.dequeue", task=task)
+    assert task not in raw.entries(default)
 
 
 def test_an_unknown_queue_name_makes_the_queue(raw: Raw, made: Made) -> None:

@@ -49,10 +49,6 @@ def test_every_answer_is_an_envelope_with_the_http_status_in_it(raw: Raw) -> Non
     assert bad.meta["endpoint"]["name"] == "tasks.get_by_id"
 
 
-def test_the_server_closes_each_connection(raw: Raw) -> None:
-    assert raw("queues.get_default").headers["connection"] == "close"
-
-
 def test_unknown_fields_are_ignored(raw: Raw) -> None:
     assert raw("queues.get_default", no_such_field=1, another={"a": []}).code == (200, 0)
 

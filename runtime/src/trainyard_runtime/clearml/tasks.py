@@ -109,7 +109,7 @@ class TaskCalls(Calls):
     async def task_stopped(
         self, task_id: str, *, reason: str = "", message: str = "", force: bool = False
     ) -> StatusChange:
-        """Set `stopped`; a queued task leaves its queue."""
+        """Set `stopped`. A queued task may keep its entry: remove that with `remove_from_queue`."""
         return await self._change("tasks.stopped", task_id, reason, message, force)
 
     async def reset_task(

@@ -59,6 +59,7 @@ class Transport:
             http1=True,
             http2=False,
             timeout=httpx2.Timeout(self._settings.timeout_s, connect=self._settings.connect_timeout_s),
+            headers={"Connection": "close"},
             limits=httpx2.Limits(max_connections=32, max_keepalive_connections=0),
         )
         return self

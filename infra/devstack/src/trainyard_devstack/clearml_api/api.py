@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -82,7 +83,7 @@ class ApiApp:
             log.debug("refused", action=name, code=error.code, subcode=error.subcode, reason=error.msg)
             envelope = self._envelope(name, version, error.code, error.subcode, error.msg, error.data, {})
             return error.code, envelope, wanted_s
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, sqlite3.Error) as problem:
             log.exception("a handler failed", action=name)
             msg = f"General error ({type(problem).__name__})"
             return 500, self._envelope(name, version, 500, 100, msg, {}, {}), wanted_s

@@ -55,10 +55,7 @@ _ACTIONS: Final = {
         "get_all_ex get_by_id_ex "
     ),
     "users": ("create delete get_all get_all_ex get_by_id get_current_user get_preferences set_preferences update "),
-    "workers": (
-        "get_activity_report get_all get_count get_metric_keys get_stats register "
-        "status_report unregister "
-    ),
+    "workers": ("get_activity_report get_all get_count get_metric_keys get_stats register status_report unregister "),
 }
 
 KNOWN_CALLS: Final = frozenset(f"{service}.{action}" for service, names in _ACTIONS.items() for action in names.split())
