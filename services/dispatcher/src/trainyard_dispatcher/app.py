@@ -152,9 +152,8 @@ class Dispatcher:
             stack.push_async_callback(subscription.stop)
             await subscription.start()
         async with asyncio.TaskGroup() as group:
-            group.create_task(planner.run())
+            group.create_task(self._plan(planner, tasks, routing.queues))
             group.create_task(index.keep_flushing())
-            group.create_task(self._ensure_queues(tasks, routing.queues))
             group.create_task(self._probe(clearml))
             await index.reached(ends)
             self._checks["fold"] = "ok"
@@ -215,16 +214,16 @@ class Dispatcher:
         self._checks["planner"] = "ok"
         planner.lead(elected)
 
-    async def _ensure_queues(self, tasks: ClearMLTasks, names: frozenset[str]) -> None:
-        """The queues that this process routes to exist before a run needs them."""
+    async def _plan(self, planner: PlannerLoop, tasks: ClearMLTasks, queues: frozenset[str]) -> None:
+        """Plan, once the queues that this process routes to exist: before that, a run would be told there is none."""
         while True:
             try:
-                await tasks.ensure_queues(names)
+                await tasks.ensure_queues(queues)
+                break
             except (NotDone, OutcomeUnknown, Refused) as error:
                 self._log.warning("the routed queues are not there yet", action="ensure_queues", error=str(error))
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return
+        await planner.run()
 
     async def _probe(self, clearml: ClearMLClient) -> None:
         while True:
