@@ -41,6 +41,12 @@ def test_infinities_count_as_missing() -> None:
     assert features["n"].isna().tolist() == [False, True, True]
 
 
+def test_numbers_beyond_float32_are_cut_to_its_range() -> None:
+    features = frames.to_features(pd.DataFrame({"n": [1e300, -1e300, 1e38]}), [Column("n", "number")])
+    assert np.isfinite(features["n"].to_numpy().astype(np.float32)).all()
+    assert features["n"].iloc[2] == 1e38
+
+
 def test_classes_are_sorted_and_rows_without_a_label_are_dropped() -> None:
     frame = pd.DataFrame({"y": ["b", "a", None, "b"] * 5})
     target = frames.make_target(frame, "y", "classification")

@@ -21,6 +21,7 @@ MIN_ROWS = 10
 DATE_SHARE = 0.95
 DATE_SAMPLE = 1_000
 MAX_INFERRED_CLASSES = 20
+MAX_NUMBER = 3.4e38  # trees compute in float32, where more is infinite and refused
 
 Kind = Literal["number", "category", "date"]
 TaskType = Literal["classification", "regression"]
@@ -158,14 +159,15 @@ def _kind(column: pd.Series[Any]) -> Kind:
 
 
 def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
-    """The table that models take: exactly `columns`, float64 or text with NaN; infinities count as missing."""
+    """The table that models take: exactly `columns`, float64 or text with NaN; infinities count as missing,
+    and what float32 cannot hold is cut to its range."""
     return pd.DataFrame({column.name: _converted(frame[column.name], column.kind) for column in columns})
 
 
 def _converted(values: pd.Series[Any], kind: Kind) -> pd.Series[Any]:
     if kind == "number":
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        return numbers.where(np.isfinite(numbers))
+        return numbers.where(np.isfinite(numbers)).clip(-MAX_NUMBER, MAX_NUMBER)
     text = [str(value) if known else np.nan for value, known in zip(values, values.notna(), strict=True)]
     return pd.Series(text, index=values.index, dtype="object")
 

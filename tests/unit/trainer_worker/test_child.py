@@ -1,0 +1,36 @@
+"""The child's own promise about SIGTERM, kept whatever the code in it does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SETUP = "import time; from trainyard_trainer_worker.child import Cancelled, _obey_sigterm; _obey_sigterm()\n"
+READY = "print('ready', flush=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "limit_s"),
+    [
+        ("while True:\n try: time.sleep(60)\n except Exception: pass", 1.0),
+        ("while True:\n try: time.sleep(60)\n except BaseException: pass", 2.5),
+        ("import ctypes; ctypes.CDLL(None).sleep(60)\ntime.sleep(60)", 2.5),
+        ("import threading; t = threading.Thread(target=time.sleep, args=(60,)); t.start(); t.join()", 2.5),
+    ],
+    ids=["swallows exceptions", "swallows everything", "computes in C", "waits for a thread"],
+)
+def test_sigterm_ends_the_child(code: str, limit_s: float) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SETUP + READY + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        started = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=10)
+        assert child.returncode != 0
+        assert time.monotonic() - started < limit_s
