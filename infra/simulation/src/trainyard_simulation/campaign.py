@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+from trainyard_simulation.coverage import never_met
 from trainyard_simulation.kernel import ProgramError
 from trainyard_simulation.mutations import MUTATIONS
 from trainyard_simulation.world import run_seed
@@ -59,6 +60,7 @@ class Report:
             "steps": self.steps,
             "failures": [{"seed": f.seed, "messages": list(f.messages)} for f in self.failures],
             "coverage": dict(sorted(self.coverage.items())),
+            "never_met": never_met(self.coverage),
         }
 
 

@@ -77,6 +77,9 @@ def drawn_intents(rng: Random) -> list[Intent]:
             intents.append(Intent(Kind.BARE, "", f"bare {number}", _body(f"bare {number}")))
         elif luck < 0.62:
             intents.append(_cloud_event(f"e{number}"))
+        elif luck < 0.68:
+            value = _body(f"lost {number}", idempotency_key=f"k{number}", queue="nowhere")
+            intents.append(Intent(Kind.KEYED, f"k{number}", f"lost {number}", value))
         else:
             intents.append(_keyed(f"k{number}", f"first {number}"))
     return intents

@@ -1,0 +1,69 @@
+"""The production fold, intake, plan, executor and worker protocol keep every promise under many schedules."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainyard_simulation.campaign import Report, run_campaign, run_seeds
+from trainyard_simulation.coverage import never_met
+from trainyard_simulation.mutations import MUTATIONS
+
+ENOUGH_SEEDS = 4_000
+"""Within which each torn hole must show itself; most do within 200."""
+
+BROKEN_PROMISES = {
+    "last-dispatched-wins": "invariant 2",
+    "no-status-reread": "invariant 2",
+    "no-healing": "invariant 8",
+    "any-claim-trains": "invariant 3",
+}
+
+
+def test_a_thousand_seeds_keep_every_promise() -> None:
+    report = run_campaign(1, 1_000, jobs=2)
+    assert report.failures == []
+    assert report.seeds == 1_000
+
+
+@pytest.fixture(scope="module", params=sorted(MUTATIONS))
+def mutant(request: pytest.FixtureRequest) -> tuple[str, int, tuple[str, ...]]:
+    """A mutation, and the first seed that noticed it with what it said."""
+    name: str = request.param
+    for first in range(1, ENOUGH_SEEDS, 200):
+        report = run_seeds(range(first, first + 200), name)
+        if report.failures:
+            return name, report.failures[0].seed, report.failures[0].messages
+    pytest.fail(f"{ENOUGH_SEEDS} seeds did not notice the mutation {name}")
+
+
+def test_a_hole_in_the_protocol_is_noticed_and_the_whole_protocol_passes_the_same_seed(
+    mutant: tuple[str, int, tuple[str, ...]],
+) -> None:
+    name, seed, messages = mutant
+    assert any(BROKEN_PROMISES[name] in m for m in messages)
+    unmutated = run_seeds([seed])
+    assert unmutated.failures == []
+
+
+def test_a_mutation_is_gone_when_its_context_is() -> None:
+    for mutation in MUTATIONS.values():
+        before = run_seeds([160, 162]).failures
+        with mutation():
+            pass
+        assert run_seeds([160, 162]).failures == before == []
+
+
+@pytest.fixture(scope="module")
+def campaign() -> Report:
+    return run_campaign(1, 20_000, jobs=2)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_seeds_keep_every_promise(campaign: Report) -> None:
+    assert campaign.failures == []
+    assert campaign.seeds == 20_000
+
+
+@pytest.mark.slow
+def test_twenty_thousand_seeds_meet_every_fault_at_every_effect_and_every_window(campaign: Report) -> None:
+    assert never_met(campaign.coverage) == []
