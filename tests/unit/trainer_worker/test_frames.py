@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainyard_trainer_worker import datasets, frames
 from trainyard_trainer_worker.frames import Column
@@ -98,3 +100,29 @@ def test_a_table_with_nothing_but_the_label_has_no_features() -> None:
     with pytest.raises(AttemptError) as caught:
         frames.infer_columns(pd.DataFrame({"y": [1, 2], "empty": [None, None]}), ["y"])
     assert caught.value.detail == "no_features"
+
+
+TOKENS = ["\n", ",", '"', "nan", "inf", "1e999", "9" * 400, "\ufeff", "2020-13-45", "True", "\x1b[0m", "é", ";;", "\t",
+          "NULL", "99999999999999999999", "9999-12-31T23:59:59Z", "0001-01-01", "\u202e", "\x00"]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2_000), st.sampled_from(TOKENS)), max_size=8), st.integers(0, 300))
+def test_a_table_spoiled_anywhere_is_read_or_refused_with_a_reason(spoils: list[tuple[int, str]], cut: int) -> None:
+    text = "n,flag,word,day,gap,y\n" + "".join(map(mixed_row, range(20)))
+    for at, token in spoils:
+        text = text[:at] + token + text[at:]
+    try:
+        table = datasets.parse_csv(text[: len(text) - cut].encode())
+        target = frames.make_target(table, str(table.columns[-1]), None)
+        columns = frames.infer_columns(table.iloc[target.rows], [str(table.columns[-1])])
+        refusal = None
+    except AttemptError as error:
+        refusal = error.message
+    if refusal is not None:
+        assert refusal.isascii(), "foreign text must be escaped in a message"
+        assert "\n" not in refusal
+        return
+    features = frames.to_features(table, columns)
+    rows = json.loads(json.dumps(frames.to_records(features), allow_nan=False))
+    pd.testing.assert_frame_equal(frames.from_records(rows, columns), features)

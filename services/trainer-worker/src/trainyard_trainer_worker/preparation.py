@@ -1,0 +1,94 @@
+"""From a request and its file to two parts, training and held out, ready for a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import pandas as pd
+
+from trainyard_trainer_worker import datasets, evaluation, frames, splits
+from trainyard_trainer_worker.emitter import Emitter
+from trainyard_trainer_worker.evaluation import Metric
+from trainyard_trainer_worker.frames import Column, Ints, Target
+from trainyard_trainer_worker.spec import TrainingRequest, listed
+from trainyard_trainer_worker.splits import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The file's rows that have a label, and what is to be learned from them. `sha256` is of the whole file."""
+
+    table: pd.DataFrame
+    target: Target
+    metric: Metric
+    location: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The two parts. `train_groups` is None unless whole groups are held out."""
+
+    columns: Sequence[Column]
+    split: Split
+    train: pd.DataFrame
+    test: pd.DataFrame
+    train_target: npt.NDArray[Any]
+    test_target: npt.NDArray[Any]
+    train_groups: Ints | None
+
+
+def load(request: TrainingRequest, data_roots: Sequence[str], emitter: Emitter) -> Loaded:
+    """Read the data and judge label, task and metric. Raises AttemptError."""
+    raw = datasets.read_raw(request.dataset, data_roots)
+    table = datasets.parse_csv(raw.content)
+    target = frames.make_target(table, request.label, request.task_type)
+    metric = evaluation.choose_metric(request.metric, request.trainer, target.task_type)
+    if target.dropped_rows:
+        emitter.warn(f"{target.dropped_rows} rows without a value in the label column were left out")
+    labelled = table.iloc[target.rows].reset_index(drop=True)
+    return Loaded(labelled, target, metric, raw.location, raw.sha256, len(raw.content))
+
+
+def divide(request: TrainingRequest, loaded: Loaded, emitter: Emitter) -> Parts:
+    """Hold out a part as the request says. Column kinds are found in the training part. Raises AttemptError."""
+    table, target = loaded.table, loaded.target
+    codes = target.values if target.classes else None
+    groups = _groups(request, table, emitter)
+    if groups is None:
+        split = splits.row_shuffle(target.rows, request.test_size, request.seed, codes)
+    else:
+        keys = "+".join(request.group_key)
+        split = splits.group_shuffle(target.rows, groups, request.test_size, request.seed, codes, keys)
+    excluded = (request.label, *request.group_key)
+    columns = frames.infer_columns(table.iloc[split.train], excluded)
+    used = {column.name for column in columns} | set(excluded)
+    unused = [name for name in table.columns if name not in used]
+    if unused:
+        emitter.warn(f"columns without any value in the training part were left out: {listed(unused)}")
+    return Parts(
+        columns=columns,
+        split=split,
+        train=frames.to_features(table.iloc[split.train], columns),
+        test=frames.to_features(table.iloc[split.test], columns),
+        train_target=target.values[split.train],
+        test_target=target.values[split.test],
+        train_groups=None if groups is None else groups[split.train],
+    )
+
+
+def _groups(request: TrainingRequest, table: pd.DataFrame, emitter: Emitter) -> Ints | None:
+    """Group codes for group_shuffle. row_shuffle ignores the key, with a warning (the columns are no features either:
+    they name groups that lie in both parts, and a model that learns the names looks better than it is)."""
+    if request.split_method == "group_shuffle":
+        return splits.group_codes(table, request.group_key)
+    if request.group_key:
+        emitter.warn(
+            f"split.method row_shuffle ignores group_key {listed(request.group_key)}: rows of one group may be in both "
+            "parts; the columns were left out of the features. Use group_shuffle to keep groups whole"
+        )
+    return None
