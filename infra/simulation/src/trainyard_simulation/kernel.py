@@ -88,13 +88,14 @@ class Call:
 class Signal:
     """Something to wait for: `wait` resumes soon after the next `set` (or the last, if nobody waited), or in time."""
 
-    __slots__ = ("_is_set", "_kernel", "_ticket", "_waiting")
+    __slots__ = ("_is_coming", "_is_set", "_kernel", "_ticket", "_waiting")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._waiting: Task | None = None
         self._ticket = 0
         self._is_set = False
+        self._is_coming = False
 
     def wait(self, timeout_s: float) -> Waiting:
         """Await this. One task waits at a time."""
@@ -103,7 +104,8 @@ class Signal:
     def set(self) -> None:
         if self._waiting is None:
             self._is_set = True
-        else:
+        elif not self._is_coming:
+            self._is_coming = True
             self._kernel.after(self._kernel.rng.random() * 0.02, self._wake, self._ticket)
 
     def hold(self, task: Task, timeout_s: float) -> None:
@@ -116,6 +118,7 @@ class Signal:
         task = self._waiting
         if task is not None and ticket == self._ticket:
             self._waiting = None
+            self._is_coming = False
             task.resume(None, None)
 
 

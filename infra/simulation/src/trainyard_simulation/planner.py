@@ -19,7 +19,7 @@ from trainyard_simulation.kernel import Kernel, Process, Signal
 
 SOURCE = "trainyard/dispatcher"
 FIRST_TIMER_S = 1.0
-LAST_TIMER_S = 16.0
+LAST_TIMER_S = 20.0
 """Production plans every second; here the timer slows down while nothing happens, to save steps."""
 
 

@@ -22,7 +22,7 @@ from trainyard_trainer_worker import protocol
 from trainyard_trainer_worker.ports import Job, PoppedTask, Ports, RunRecords, TasksRefused, TasksUnavailable
 from trainyard_trainer_worker.spec import Failed, ModelFile, Outcome, Stopped, Succeeded
 
-IDLE_POLL_S = 30.0
+IDLE_POLL_S = 120.0
 """The real worker polls every 5 s; here it is woken by new entries, so this is only the fallback."""
 
 _MODEL = ModelFile("model.tar.gz", "0" * 64, 1)
@@ -50,7 +50,7 @@ class Workshop:
     queue_ids: Sequence[str]
     topic_prefix: str
     executions: list[Execution] = field(default_factory=list)
-    outboxes: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    outboxes: dict[str, dict[str, Event]] = field(default_factory=lambda: defaultdict(dict))
 
 
 async def work(shop: Workshop, process: Process) -> None:
@@ -59,7 +59,7 @@ async def work(shop: Workshop, process: Process) -> None:
     signal = shop.clearml.queue_signals[process.name] = Signal(kernel)
     ports = _ports(shop, process)
     worker = protocol.Worker(process.name, process.writer, shop.topic_prefix)
-    for event in list(shop.outboxes[process.name]):
+    for event in list(shop.outboxes[process.name].values()):
         kernel.coverage["outbox replayed after a restart"] += 1
         await ports.outbox.deliver(event)
         await protocol.close_task(event, ports)
@@ -197,15 +197,14 @@ class _Publisher:
 class _Outbox:
     """Durable: what is in it survives the process, and is delivered by the next one."""
 
-    def __init__(self, log: _Log, disk: list[Event], patience: _Patience, process: Process) -> None:
+    def __init__(self, log: _Log, disk: dict[str, Event], patience: _Patience, process: Process) -> None:
         self._log = log
         self._disk = disk
         self._patience = patience
         self._process = process
 
     async def deliver(self, event: Event) -> None:
-        if event not in self._disk:
-            self._disk.append(event)
+        self._disk[event.id] = event
         self._process.shielded = False
         tries = 0
         while True:
@@ -215,7 +214,7 @@ class _Outbox:
                 tries += 1
                 await self._patience.wait(tries)
             else:
-                self._disk.remove(event)
+                del self._disk[event.id]
                 return
 
 

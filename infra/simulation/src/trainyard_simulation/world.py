@@ -11,8 +11,10 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainyard_dispatcher.intake import Answer
 from trainyard_dispatcher.plan import Limits
 from trainyard_dispatcher.routing import Routing
+from trainyard_runtime.kafka.records import Record
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.checker import Violation, check, litter
 from trainyard_simulation.clearml import ClearML
@@ -79,8 +81,10 @@ class World:
         )
         kernel.on_pause += [broker.intake.leave_after_timeout, broker.lead.leave_after_timeout]
 
+        answers: dict[Record, Answer] = {}
+
         def intake(process: Process) -> Coroutine[Effect, Any, None]:
-            return Intake(kernel, broker, process, TENANT).run()
+            return Intake(kernel, broker, process, TENANT, answers).run()
 
         def planner(process: Process) -> Coroutine[Effect, Any, None]:
             return Planner(around, process).run()
