@@ -137,6 +137,7 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_read(root: Path) -> Non
         (b"PK\x03\x04rest", "not_csv", "zip"),
         ("a,b\n1,2\n".encode("utf-16"), "not_utf8", "UTF-16"),
         ("a,b\n1,é\n".encode("latin-1"), "not_utf8", "byte 6"),
+        (b"a,b\n1,\xc3", "not_utf8", "byte 6"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_is_refused_with_what_there_is(content: bytes, detail: str, says: str) -> None:

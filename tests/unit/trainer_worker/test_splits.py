@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +47,14 @@ def test_stratification_keeps_each_classs_share() -> None:
     codes = np.array([0] * 80 + [1] * 20, dtype=np.int64)
     split = splits.row_shuffle(np.arange(100), 0.2, 7, codes)
     assert np.bincount(codes[split.test]).tolist() == [16, 4]
+
+
+def test_many_classes_are_stratified_in_time_that_grows_with_the_rows() -> None:
+    codes = np.arange(200_000, dtype=np.int64) % 50_000
+    started = time.monotonic()
+    split = splits.row_shuffle(np.arange(200_000), 0.25, 1, codes)
+    assert time.monotonic() - started < 5, "a pass over the rows for each class would take minutes"
+    assert np.bincount(codes[split.test]).tolist() == [1] * 50_000
 
 
 def test_the_same_seed_gives_the_same_hash_and_another_seed_another() -> None:

@@ -7,6 +7,7 @@ has its own detail code and a sentence that says what there is.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -30,6 +31,7 @@ MAX_BYTES = 1 << 30
 MAX_COLUMNS = 10_000
 MAX_HEADER_CHARS = 1 << 20
 MAX_CANDIDATES = 10_000
+DECODE_BYTES = 16 << 20
 DELIMITERS = (",", ";", "\t")
 
 # First bytes of what people rename to .csv: pickle protocols 2 to 5, zip and xlsx, gzip, Parquet, HDF5, 7z, xz, zstd.
@@ -229,12 +231,15 @@ def _check_bytes(content: bytes) -> None:
     if b"\x00" in content:
         at = content.index(b"\x00")
         raise invalid_dataset(Detail.NOT_CSV, f"the file holds a NUL byte at offset {at}; it is not CSV text")
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise invalid_dataset(
-            Detail.NOT_UTF8, f"the file is not UTF-8 (byte {error.start}); save it as UTF-8"
-        ) from error
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(content), DECODE_BYTES):
+        chunk = content[start : start + DECODE_BYTES]
+        try:
+            decoder.decode(chunk, final=start + DECODE_BYTES >= len(content))
+        except UnicodeDecodeError as error:
+            raise invalid_dataset(
+                Detail.NOT_UTF8, f"the file is not UTF-8 (near byte {start + error.start}); save it as UTF-8"
+            ) from error
 
 
 def _header(content: bytes) -> tuple[list[str], str]:

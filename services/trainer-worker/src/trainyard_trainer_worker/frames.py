@@ -21,6 +21,7 @@ MIN_ROWS = 10
 DATE_SHARE = 0.95
 DATE_SAMPLE = 1_000
 MAX_INFERRED_CLASSES = 20
+MAX_CLASSES = 1_000
 MAX_NUMBER = 3.4e38  # trees compute in float32, where more is infinite and refused
 
 Kind = Literal["number", "category", "date"]
@@ -122,7 +123,7 @@ def _checked(target: Target, label: str) -> Target:
         raise invalid_dataset(
             Detail.ONE_CLASS, f"every row has the same value {clean(only)} in {clean(label)}; there is nothing to learn"
         )
-    if target.task_type == "classification" and distinct > max(MAX_INFERRED_CLASSES, n // 2):
+    if target.task_type == "classification" and distinct > min(MAX_CLASSES, max(MAX_INFERRED_CLASSES, n // 2)):
         raise invalid_dataset(
             Detail.TOO_MANY_CLASSES,
             f"{clean(label)} has {distinct} classes in {n} rows; use task_type regression or another label",

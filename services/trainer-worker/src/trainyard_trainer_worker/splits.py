@@ -84,8 +84,9 @@ def _stratified(order: Ints, classes: Ints, n_test: int) -> Ints | None:
             take[code] += 1
     if take.sum() < n_test:
         return None
-    parts = [order[classes[order] == code][: take[code]] for code in range(len(counts))]
-    return np.concatenate(parts)
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[classes[by_class]]
+    return by_class[rank < take[classes[by_class]]]
 
 
 def group_codes(frame: pd.DataFrame, keys: Sequence[str]) -> Ints:
