@@ -1,0 +1,115 @@
+"""The lifecycle topic as the statistics follow it: read to its end, wait until there is more, read on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final
+
+from trainyard_runtime.kafka.async_log import LogReader, tail
+from trainyard_runtime.kafka.records import LogUnavailable, OffsetGone, Record
+from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.logs import get_logger
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
+
+CLIENT_ID: Final = "trainyard-stats"
+GATHER_S: Final = 0.2
+"""How long new records are gathered before they are read and stored together: one fsync for many."""
+
+_RETRY_S: Final = 1.0
+
+
+class TopicUnfitError(RuntimeError):
+    """The topic has another number of partitions than declared."""
+
+
+class Lifecycle:
+    """Reads `runs.lifecycle`.
+
+    `available` and `why_not` tell whether the last question to Kafka was answered, `ends` the end offsets it named.
+    """
+
+    def __init__(self, kafka: KafkaSettings, reader: LogReader, resync_s: float) -> None:
+        self.topic = kafka.topic(TopicName.RUNS_LIFECYCLE)
+        self.available = False
+        self.why_not = "has not been read yet"
+        self.ends: Mapping[int, int] = {}
+        self._kafka = kafka
+        self._reader = reader
+        self._resync_s = resync_s
+        self._more = asyncio.Event()
+        self._log = get_logger(component="lifecycle")
+
+    async def bounds(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The first and the end offsets per partition. Waits for Kafka and the topic; refuses another partition count.
+
+        Raises TopicUnfitError.
+        """
+        while True:
+            try:
+                first, ends = await self._reader.first_offsets(self.topic), await self._reader.end_offsets(self.topic)
+            except LogUnavailable as error:
+                await self._unavailable(error)
+                continue
+            if len(ends) != RUN_PARTITIONS:
+                raise TopicUnfitError(
+                    f"topic {self.topic} has {len(ends)} partitions, not {RUN_PARTITIONS}; use a new"
+                    " TRAINYARD_TOPIC_PREFIX or create the topics again (trainyard topics apply)"
+                )
+            return first, ends
+
+    async def cluster_id(self) -> str:
+        """The cluster's own id."""
+        return await self._reader.cluster_id()
+
+    async def news(self, next_offsets: Callable[[], Mapping[int, int]]) -> AsyncGenerator[dict[int, list[Record]]]:
+        """For ever: all records per partition from `next_offsets()` to the log's end, then whenever there are more.
+
+        An empty answer says that the end is reached. Raises OffsetGone where an offset is not in the log any more.
+        """
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                self._more.clear()
+                try:
+                    found = await self._read(next_offsets())
+                except LogUnavailable as error:
+                    await self._unavailable(error)
+                    continue
+                self.available, self.why_not = True, "ok"
+                yield found
+                if found:
+                    continue  # perhaps there is more by now
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._resync_s):
+                        await self._more.wait()
+                        await asyncio.sleep(GATHER_S)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _read(self, next_offsets: Mapping[int, int]) -> dict[int, list[Record]]:
+        self.ends = ends = await self._reader.end_offsets(self.topic)
+        found: dict[int, list[Record]] = {}
+        for partition, end in ends.items():
+            start = next_offsets[partition]
+            if start > end:
+                raise OffsetGone(f"{self.topic}-{partition} ends at {end}, before {start}: it was created again")
+            if start < end:
+                found[partition] = await self._reader.read_to_end(self.topic, partition, start)
+        return found
+
+    async def _watch(self) -> None:
+        """Set `_more` whenever somebody appends; what it misses while Kafka is away, the next resync finds."""
+        while True:
+            try:
+                async for _ in tail(self._kafka, [self.topic], client_id=CLIENT_ID, on_ready=self._more.set):
+                    self._more.set()
+            except LogUnavailable as error:
+                await self._unavailable(error)
+
+    async def _unavailable(self, error: LogUnavailable) -> None:
+        self.available, self.why_not = False, str(error)
+        self._log.warning("the log cannot be read", action="wait", error=str(error))
+        await asyncio.sleep(_RETRY_S)
