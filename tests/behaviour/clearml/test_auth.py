@@ -27,6 +27,13 @@ def test_a_bad_token_is_401_30(raw: Raw) -> None:
     assert raw.call("queues.get_default", headers={"Authorization": f"Bearer {BAD_TOKEN}"}).code == (401, 30)
 
 
+def test_a_token_signed_by_somebody_else_is_401_30(raw: Raw) -> None:
+    signed, _, signature = raw.token.rpartition(".")
+    forged = f"{signed}.{signature[:10][::-1]}{signature[10:]}"
+    assert forged != raw.token
+    assert raw.call("queues.get_default", headers={"Authorization": f"Bearer {forged}"}).code == (401, 30)
+
+
 def test_the_token_works_as_a_cookie(raw: Raw) -> None:
     answer = raw.call("queues.get_default", headers={"Cookie": f"clearml_token_basic={raw.token}"})
     assert answer.code == (200, 0)

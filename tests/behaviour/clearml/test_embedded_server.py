@@ -17,10 +17,13 @@ import pytest
 from tests.behaviour.clearml.raw import Made, Raw, with_client
 from tests.behaviour.clearml.server import ClearMLServer, embedded_server
 from trainyard_devstack.clearml_api.app import IMPLEMENTED
+from trainyard_devstack.clearml_api.auth import Authenticator
 from trainyard_devstack.clearml_api.catalogue import KNOWN_CALLS
 from trainyard_devstack.clearml_api.delay import call_ms
+from trainyard_devstack.clearml_api.errors import ApiError
 from trainyard_devstack.clearml_api.query import tags_match
 from trainyard_runtime.clearml import ClearMLClient, ClearMLRefused, hyperparams
+from trainyard_runtime.clearml.transport import token_lifetime_s
 
 IMPLEMENTED_CALLS = {
     "auth": "login",
@@ -83,6 +86,39 @@ def test_get_all_ex_names_the_tasks_of_a_queue_s_entries(raw: Raw, made: Made) -
     waiting = raw.ok("queues.get_all_ex", id=[queue])["queues"][0]["entries"]
     assert [entry["task"]["id"] for entry in waiting] == [task]
     assert waiting[0]["task"]["name"] == raw.task(task)["name"]
+
+
+def test_a_refused_call_changes_nothing(raw: Raw, made: Made) -> None:
+    name = made.name("never")
+    assert raw("tasks.enqueue", task="0" * 32, queue_name=name).code == (400, 101)
+    assert raw.ok("queues.get_all", name=f"^{name}$")["queues"] == []
+
+
+def test_an_expired_token_is_refused() -> None:
+    authenticator = Authenticator("key", "secret", 60)
+    headers = {"authorization": f"Bearer {authenticator.token(now_s=1000, lifetime_s=60)}"}
+    authenticator.check(headers, 1059)
+    with pytest.raises(ApiError) as refusal:
+        authenticator.check(headers, 1060)
+    assert (refusal.value.code, refusal.value.subcode) == (401, 30)
+
+
+def test_a_login_may_ask_for_a_shorter_life_of_its_token(raw: Raw, clearml_server: ClearMLServer) -> None:
+    pair = (clearml_server.access_key, clearml_server.secret_key)
+    assert token_lifetime_s(raw.call("auth.login", {"expiration_sec": 7}, auth=pair).data["token"]) == 7
+
+
+def test_a_clone_has_none_of_its_source_s_outputs(raw: Raw, made: Made) -> None:
+    task, model = made.task("in_progress"), made.model()
+    artifact = {"key": "report", "type": "custom", "mode": "output", "uri": "https://example.org/report"}
+    raw.ok("tasks.add_or_update_artifacts", task=task, artifacts=[artifact])
+    raw.ok("tasks.add_or_update_model", task=task, model=model, name="model", type="output")
+    clone = raw.ok("tasks.clone", task=task, new_task_name=made.name("clone"))["id"]
+    made.tasks.append(clone)
+    found = raw.task(clone)
+    assert found["execution"]["artifacts"] == []
+    assert found["models"]["output"] == []
+    assert len(raw.task(task)["models"]["output"]) == 1
 
 
 def test_everything_is_still_there_after_a_restart(tmp_path: Path) -> None:

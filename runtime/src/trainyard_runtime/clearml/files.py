@@ -28,8 +28,6 @@ class FileCalls(Calls):
         name = path.strip("/")
 
         async def post(headers: dict[str, str]) -> httpx2.Response:
-            if not isinstance(content, bytes):
-                content.seek(0)
             return await self._transport.http.post(
                 f"{self._files_host}/",
                 files={name: (name, content, "application/octet-stream")},
