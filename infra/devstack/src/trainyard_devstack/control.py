@@ -78,10 +78,11 @@ class StackStatus:
 def stack_status(settings: StackSettings) -> StackStatus:
     """The running stack, its services asked for their readiness now. Raises DevstackError when none runs."""
     home = Home(settings.home)
-    record = read_record(home) if running_supervisor(home) is not None else None
-    if record is None:
+    supervisor = running_supervisor(home)
+    if supervisor is None:
         raise DevstackError(f"No stack runs in {home.path}: start it with `./trainyard up --detach`.")
-    if not record.services:
+    record = _record_of(home, supervisor)
+    if record is None or not record.services:
         raise DevstackError(f"The stack in {home.path} is still starting: ask again in a few seconds.")
     return _probe(home, record)
 
@@ -102,7 +103,6 @@ def start_stack(
         return _wait_until_ready(settings, home, None, deadline), False
     prepare(settings, notify, fresh=fresh)
     deadline = time.monotonic() + settings.ready_timeout_s
-    home.record.unlink(missing_ok=True)
     with home.log_of("supervisor").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "trainyard_devstack.supervisor"],
@@ -112,7 +112,10 @@ def start_stack(
             env={**os.environ, "TRAINYARD_HOME": str(home.path)},
             start_new_session=True,
         )
-    return _wait_until_ready(settings, home, supervisor, deadline), True
+    status = _wait_until_ready(settings, home, supervisor, deadline)
+    started = supervisor.poll() is None
+    supervisor.returncode = 0  # it lives on without us: Popen must neither wait for it nor warn
+    return status, started
 
 
 def prepare(settings: StackSettings, notify: Callable[[str], None], *, fresh: bool) -> None:
@@ -163,15 +166,23 @@ def _wait_until_released(home: Home, timeout_s: float) -> bool:
     return True
 
 
+def _record_of(home: Home, supervisor: int | None) -> StackRecord | None:
+    """What this supervisor wrote; None while the file is still an earlier one's."""
+    record = read_record(home)
+    return record if record is not None and record.supervisor == supervisor else None
+
+
 def _wait_until_ready(
     settings: StackSettings, home: Home, supervisor: subprocess.Popen[bytes] | None, deadline: float
 ) -> StackStatus:
     status: StackStatus | None = None
     while time.monotonic() < deadline:
-        record = read_record(home)
-        if record is not None and record.failure:
-            raise DevstackError(record.failure)
-        if supervisor is not None and supervisor.poll() is not None:
+        running = running_supervisor(home)
+        record = _record_of(home, running)
+        if running is None and (supervisor is None or supervisor.poll() is not None):
+            ended = None if supervisor is None else _record_of(home, supervisor.pid)
+            if ended is not None and ended.failure:
+                raise DevstackError(ended.failure)
             raise DevstackError("The supervisor ended:\n" + last_lines(home.log_of("supervisor")))
         if record is not None and record.services:
             status = _probe(home, record)

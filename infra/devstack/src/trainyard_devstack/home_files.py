@@ -18,8 +18,12 @@ from trainyard_devstack.stack import Credentials, Home
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """What a supervisor has started. `services` maps name to (pid or None, port); `failure` is why it gave up."""
+    """What the supervisor of this pid has started.
 
+    `services` maps name to (pid or None, port); `failure` is why it gave up.
+    """
+
+    supervisor: int = 0
     bootstrap: str = ""
     topic_prefix: str = ""
     clearml_api: str = ""

@@ -99,9 +99,8 @@ def _is_intact(cache_dir: Path, jar: Jar) -> bool:
 def _download(cache_dir: Path, jars: list[Jar], notify: Callable[[str], None], version: str) -> None:
     from jgo.maven import MavenContext
 
-    notify(
-        f"Downloading Apache Kafka {version} ({len(jars)} files, {DOWNLOAD_MB} MB at most), once, to {cache_dir} ..."
-    )
+    size = f"{len(jars)} files, at most {DOWNLOAD_MB} MB"
+    notify(f"Downloading Apache Kafka {version}, once: {size}, to {cache_dir} ...")
     context = MavenContext(repo_cache=cache_dir, timeout=30)
     done, progress = 0, threading.Lock()
 

@@ -80,7 +80,7 @@ class Supervisor:
         self._env = env
         self._notify = notify
         self._watched: list[_Watched] = []
-        self._record = StackRecord()
+        self._record = StackRecord(os.getpid())
         self._stopping = False
 
     def run(self) -> None:
@@ -122,7 +122,7 @@ class Supervisor:
         addresses = replace(addresses, kafka=kafka.bootstrap)
         self._apply_topics(kafka.bootstrap)
         self._record = StackRecord(
-            kafka.bootstrap, settings.topic_prefix, addresses.clearml_api, addresses.clearml_files
+            os.getpid(), kafka.bootstrap, settings.topic_prefix, addresses.clearml_api, addresses.clearml_files
         )
         for service in self._services:
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.net.compat import KafkaNetClient
 
 from trainyard_runtime.kafka.topic_plan import Difference, ExistingTopic, TopicPlan, plan_topics
 from trainyard_schemas.topics import Topic
@@ -89,14 +90,27 @@ def _admin(bootstrap: str, timeout_s: float) -> Iterator[KafkaAdminClient]:
     timeout_ms = int(timeout_s * 1000)
     if not _a_port_opens(servers, timeout_s):
         raise KafkaUnavailableError(f"Kafka at {bootstrap} does not answer: nothing listens there.")
+    begun: list[KafkaNetClient] = []
+
+    def begin(**config: object) -> KafkaNetClient:
+        begun.append(KafkaNetClient(**config))
+        return begun[-1]
+
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=servers,
-            bootstrap_timeout_ms=timeout_ms,
-            request_timeout_ms=timeout_ms,
-            reconnect_backoff_max_ms=500,
-            client_id="trainyard-admin",
-        )
+        try:
+            client = KafkaAdminClient(
+                bootstrap_servers=servers,
+                bootstrap_timeout_ms=timeout_ms,
+                request_timeout_ms=timeout_ms,
+                reconnect_backoff_max_ms=500,
+                client_id="trainyard-admin",
+                kafka_client=begin,
+            )
+        except (KafkaError, OSError):
+            for half_open in begun:  # kafka-python 3.0.12 leaves its sockets and its thread behind
+                half_open.close()
+                half_open._manager._net.stop()
+            raise
         try:
             yield client
         finally:
@@ -106,7 +120,7 @@ def _admin(bootstrap: str, timeout_s: float) -> Iterator[KafkaAdminClient]:
 
 
 def _a_port_opens(servers: Iterable[str], timeout_s: float) -> bool:
-    """Whether one of the addresses takes a connection in time. kafka-python 3.0.12 leaks a socket for each that not."""
+    """Whether one of the addresses takes a connection in time."""
     addresses = [server.rpartition(":") for server in servers]
     deadline = time.monotonic() + timeout_s
     while True:
