@@ -6,8 +6,10 @@ from trainyard_schemas.events import AttemptDispatched, Event, make_event
 from trainyard_schemas.lifecycle import Verdict
 from trainyard_schemas.vocabulary import RunPhase
 from trainyard_simulation.broker import Broker
+from trainyard_simulation.effects import Signal
 from trainyard_simulation.groups import Group, StaleGeneration
-from trainyard_simulation.kernel import EPOCH_S, Kernel, Process, Signal
+from trainyard_simulation.kernel import EPOCH_S, Kernel
+from trainyard_simulation.processes import Process
 
 from .making import RUN_ID, accepted_event
 

@@ -10,20 +10,10 @@ from typing import Any
 
 import pytest
 
+from trainyard_simulation.effects import Call, Effect, Signal, Sleep, Together
 from trainyard_simulation.faults import CALM, Chances, Fault
-from trainyard_simulation.kernel import (
-    EPOCH_S,
-    Call,
-    Effect,
-    Host,
-    Kernel,
-    Process,
-    ProgramError,
-    Signal,
-    Sleep,
-    StuckError,
-    Together,
-)
+from trainyard_simulation.kernel import EPOCH_S, Kernel, StuckError
+from trainyard_simulation.processes import Host, Process, ProgramError
 from trainyard_simulation.world import run_seed
 
 

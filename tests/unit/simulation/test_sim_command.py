@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from trainyard_simulation.campaign import MAX_FAILURES, Failure, Report, run_campaign, run_seeds
 from trainyard_simulation.commands import app
-from trainyard_simulation.kernel import ProgramError
+from trainyard_simulation.processes import ProgramError
 
 
 def invoked(*arguments: str) -> tuple[int, str]:

@@ -6,7 +6,8 @@ import pytest
 
 from trainyard_dispatcher.ports import NotDone, OutcomeUnknown, Refused, TaskStatus
 from trainyard_simulation.clearml import ClearML, SimulatedTasks
-from trainyard_simulation.kernel import Kernel, Process
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 
 BODY = {
     "name": "n",

@@ -14,8 +14,10 @@ from trainyard_schemas.events import Event, RunAccepted, RunRejected
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.lifecycle import RunState, Step
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
+from trainyard_simulation.effects import Call, Signal
 from trainyard_simulation.groups import Group, StaleGeneration
-from trainyard_simulation.kernel import Call, Kernel, Process, Signal
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 from trainyard_simulation.wire import through_bytes
 
 LIFECYCLE = TopicName.RUNS_LIFECYCLE.value

@@ -12,8 +12,8 @@ from multiprocessing import get_context
 from typing import Any
 
 from trainyard_simulation.coverage import never_met
-from trainyard_simulation.kernel import ProgramError
 from trainyard_simulation.mutations import MUTATIONS
+from trainyard_simulation.processes import ProgramError
 from trainyard_simulation.world import run_seed
 
 CHUNK_SEEDS = 200

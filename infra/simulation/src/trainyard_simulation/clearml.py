@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard_dispatcher.ports import FoundTask, NotDone, OutcomeUnknown, Refused, TaskStatus
-from trainyard_simulation.kernel import Call, Kernel, Process, Signal
+from trainyard_simulation.effects import Call, Signal
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 
 _MAY_START = frozenset(
     {TaskStatus.CREATED, TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.STOPPED, TaskStatus.COMPLETED}

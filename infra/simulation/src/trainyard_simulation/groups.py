@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainyard_simulation.kernel import Kernel, Process, Signal
+from trainyard_simulation.effects import Signal
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 
 SESSION_TIMEOUT_S = 10.0
 

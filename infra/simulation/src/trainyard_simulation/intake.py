@@ -6,8 +6,10 @@ from trainyard_dispatcher.intake import Answer, DeadLetter, answer
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable, Record
 from trainyard_schemas.events import Event, make_event
 from trainyard_simulation.broker import Broker
+from trainyard_simulation.effects import Signal, Sleep, Together
 from trainyard_simulation.groups import StaleGeneration
-from trainyard_simulation.kernel import Kernel, Process, Signal, Sleep, Together
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 
 SOURCE = "trainyard/dispatcher"
 IDLE_S = 120.0

@@ -15,7 +15,9 @@ from trainyard_schemas.events import Fact, OriginRecord, RunAccepted, make_event
 from trainyard_schemas.lifecycle import Verdict
 from trainyard_simulation.broker import Broker, ends_of
 from trainyard_simulation.clearml import ClearML, SimulatedTasks
-from trainyard_simulation.kernel import Kernel, Process, Signal
+from trainyard_simulation.effects import Signal
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 
 SOURCE = "trainyard/dispatcher"
 FIRST_TIMER_S = 1.0

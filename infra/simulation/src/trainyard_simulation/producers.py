@@ -11,7 +11,8 @@ from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
 from trainyard_schemas.ids import Origin
 from trainyard_schemas.topics import RUN_PARTITIONS
 from trainyard_simulation.broker import REQUESTED, Broker
-from trainyard_simulation.kernel import Kernel, Sleep
+from trainyard_simulation.effects import Sleep
+from trainyard_simulation.kernel import Kernel
 
 
 class Kind(StrEnum):

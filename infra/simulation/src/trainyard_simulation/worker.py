@@ -17,7 +17,9 @@ from trainyard_schemas.events import Event
 from trainyard_schemas.vocabulary import Reason
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.clearml import ClearML, SimTask
-from trainyard_simulation.kernel import Call, Kernel, Process, Signal, Sleep
+from trainyard_simulation.effects import Call, Signal, Sleep
+from trainyard_simulation.kernel import Kernel
+from trainyard_simulation.processes import Process
 from trainyard_trainer_worker import protocol
 from trainyard_trainer_worker.ports import Job, PoppedTask, Ports, RunRecords, TasksRefused, TasksUnavailable
 from trainyard_trainer_worker.spec import Failed, ModelFile, Outcome, Stopped, Succeeded

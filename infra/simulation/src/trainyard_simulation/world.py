@@ -18,11 +18,13 @@ from trainyard_runtime.kafka.records import Record
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.checker import Violation, check, litter
 from trainyard_simulation.clearml import ClearML
+from trainyard_simulation.effects import Effect
 from trainyard_simulation.evidence import Evidence, TaskLeft
 from trainyard_simulation.faults import Chances
 from trainyard_simulation.intake import Intake
-from trainyard_simulation.kernel import EPOCH_S, Effect, Host, Kernel, Process, StuckError
+from trainyard_simulation.kernel import EPOCH_S, Kernel, StuckError
 from trainyard_simulation.planner import Planner, Surroundings
+from trainyard_simulation.processes import Host, Process
 from trainyard_simulation.producers import Acknowledged, drawn_intents, produce
 from trainyard_simulation.worker import Workshop, work
 
