@@ -71,7 +71,7 @@ def write_outcome(work_dir: Path, outcome: Outcome) -> None:
     partial.replace(work_dir / OUTCOME_FILE)
 
 
-def _obey_sigterm() -> None:
+def obey_sigterm() -> None:
     """Raise `Cancelled` in the main thread, and end the process 1.5 s later whatever the main thread does.
 
     A Python signal handler waits for C code to return; the wake-up descriptor does not, so a thread watches that.
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.events_fd is not None:
         os.set_inheritable(args.events_fd, False)
     try:
-        _obey_sigterm()
+        obey_sigterm()
         spec = AttemptSpec.from_json(json.loads(args.spec.read_text(encoding="utf-8")))
         if spec.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_limit_bytes, spec.memory_limit_bytes))

@@ -86,7 +86,8 @@ def _stratified(order: Ints, classes: Ints, n_test: int) -> Ints | None:
         return None
     by_class = order[np.argsort(classes[order], kind="stable")]
     rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[classes[by_class]]
-    return by_class[rank < take[classes[by_class]]]
+    chosen: Ints = by_class[rank < take[classes[by_class]]]
+    return chosen
 
 
 def group_codes(frame: pd.DataFrame, keys: Sequence[str]) -> Ints:

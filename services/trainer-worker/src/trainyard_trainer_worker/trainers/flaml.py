@@ -51,7 +51,7 @@ class FlamlTrainer:
 
     def fit(self, task: FitTask, reporter: Reporter) -> FittedModel:
         """See `Trainer.fit`. The inner validation is by groups where the split is (cross-validation, T20)."""
-        settings, log_name = _settings(task, reporter)
+        settings, log_name = fit_settings(task, reporter)
         log = task.work_dir / log_name
         features = build_features(task.columns, scale=False)
         matrix = features.fit_transform(task.features, task.target)
@@ -90,7 +90,7 @@ class FlamlTrainer:
         )
 
 
-def _settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str]:
+def fit_settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str]:
     """Keyword arguments of `AutoML.fit`, and the log's file name."""
     args = task.extras.get("fit_args") or {}
     if not isinstance(args, Mapping):

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainyard_schemas.trainers import TRAINERS
+from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker import trainers
+from trainyard_trainer_worker.emitter import Emitter
+from trainyard_trainer_worker.evaluation import METRICS
+from trainyard_trainer_worker.frames import Column, Ints
+from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.trainers.base import FitTask
+
+
+def test_every_adapter_is_for_a_trainer_that_requests_may_name() -> None:
+    assert set(trainers.available()) <= set(TRAINERS)
+    for name in trainers.available():
+        assert trainers.load(name).name == name
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "trainyard_trainer_worker.trainers.flaml", raising=False)
+    monkeypatch.setitem(sys.modules, "flaml", None)
+    with pytest.raises(AttemptError) as caught:
+        trainers.load("flaml")
+    assert (caught.value.reason, caught.value.detail) == (Reason.TRAINER_ERROR, "trainer_not_installed")
+    assert "pip install 'trainyard-trainer-worker[flaml]'" in caught.value.message
+
+
+def task(extras: dict[str, Any], groups: Ints | None = None, n_classes: int = 2) -> FitTask:
+    target = np.arange(20) % 2 if n_classes else np.linspace(0.0, 1.0, 20)
+    metric = METRICS["balanced_accuracy" if n_classes else "rmse"]
+    return FitTask(
+        pd.DataFrame({"x": np.arange(20.0)}), target, (Column("x", "number"),), n_classes, groups, metric, 3.0, 7, 2,
+        extras, Path(),
+    )  # fmt: skip
+
+
+def flaml_settings(
+    extras: dict[str, Any], groups: Ints | None = None, n_classes: int = 2
+) -> tuple[Any, str, list[str]]:
+    from trainyard_trainer_worker.trainers.flaml import fit_settings
+
+    emitter = Emitter(None)
+    settings, log_name = fit_settings(task(extras, groups, n_classes), emitter)
+    return settings, log_name, emitter.warnings
+
+
+def test_flaml_gets_group_cross_validation_where_groups_are_held_out() -> None:
+    groups = np.arange(20, dtype=np.int64) // 7
+    settings, _, _ = flaml_settings({}, groups)
+    assert (settings["split_type"], settings["eval_method"], settings["n_splits"]) == ("group", "cv", 3)
+    assert settings["groups"] is groups
+    assert "groups" not in flaml_settings({})[0]
+
+
+def test_flaml_never_runs_with_one_trial_or_without_a_budget() -> None:
+    settings, _, warned = flaml_settings({"fit_args": {"max_iter": 1}})
+    assert settings["max_iter"] == 2
+    assert any("max_iter was raised" in warning for warning in warned)
+    assert settings["time_budget"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (None, "flaml.log"),
+        ("mine.log", "mine.log"),
+        ("../../etc/cron.d/evil", "evil.log"),
+        ("..", "flaml.log"),
+        ("outcome.json", "outcome.json.log"),
+        ("a b\n.log", "a_b_.log"),
+        ("C:\\logs\\x.log", "x.log"),
+    ],
+)
+def test_flamls_log_stays_in_the_work_folder_under_a_plain_name(asked: str | None, name: str) -> None:
+    assert flaml_settings({"fit_args": {"log_file_name": asked}})[1] == name
+
+
+@pytest.mark.parametrize(
+    ("fit_args", "says"),
+    [
+        ({"estimator_list": ["lgbm", "catboost"]}, "ignores the time budget"),
+        ({"estimator_list": "lgbm"}, "must be a list"),
+        ({"estimator_list": []}, "must be a list"),
+        ({"max_iter": "many"}, "max_iter must be an integer"),
+        ({"n_splits": True}, "n_splits must be an integer"),
+    ],
+)
+def test_what_flaml_cannot_take_is_refused_with_the_field(fit_args: dict[str, Any], says: str) -> None:
+    with pytest.raises(AttemptError, match=says) as caught:
+        flaml_settings({"fit_args": fit_args})
+    assert caught.value.message.startswith("extras.flaml.fit_args.")
+
+
+def test_a_classifier_is_not_offered_for_regression() -> None:
+    with pytest.raises(AttemptError, match="'lrl1', which is not offered"):
+        flaml_settings({"fit_args": {"estimator_list": ["lrl1"]}}, n_classes=0)
+
+
+def test_settings_that_are_not_passed_on_are_told() -> None:
+    _, _, warned = flaml_settings({"fit_args": {"ensemble": True}, "colour": "red"})
+    assert len(warned) == 2
+    assert all("was ignored" in warning for warning in warned)
