@@ -70,9 +70,9 @@ def test_a_commit_that_passes_an_unanswered_request_is_noted() -> None:
     for _ in range(2):
         broker.append_request(3, b"{}").apply()
     broker.answered.add((3, 0))
-    broker.commit_intake(process, broker.intake.generation, {3: 1}).apply()
+    broker.note_commit_of_requests(3, 1)
     assert broker.early_commits == []
-    broker.commit_intake(process, broker.intake.generation, {3: 2}).apply()
+    broker.note_commit_of_requests(3, 2)
     assert broker.early_commits == [(3, 1)]
 
 

@@ -22,7 +22,7 @@ Lifecycle = Mapping[int, tuple[Event, ...]]
 
 def evidence_with(kinds: set[Kind], is_rich: Callable[[Evidence], bool] = lambda _: True) -> Evidence:
     """The evidence of the first seed that had such requests and kept every promise."""
-    for seed in range(2_000):
+    for seed in range(1, 2_000):
         world = World(seed)
         result = world.run()
         evidence = world.evidence(came_to_rest=True)
@@ -195,3 +195,33 @@ def test_a_conflict_that_nobody_was_told_of_is_found() -> None:
     evidence = evidence_with({Kind.KEYED}, has_conflict)
     untold = without(evidence.lifecycle, lambda f: isinstance(f, ev.RunRejected) and f.conflicts_with is not None)
     assert any("was not told" in v.message for v in check(replace(evidence, lifecycle=untold)))
+
+
+def copied(healthy: Evidence) -> tuple[Event, ...]:
+    """What the copier would have left of the healthy world."""
+    ends = [
+        e for events in healthy.lifecycle.values() for e in events if isinstance(e.fact, ev.RunEnd | ev.RunRejected)
+    ]
+    first: dict[str, Event] = {}
+    for end in ends:
+        first.setdefault(end.fact.run_id, end)
+    return tuple(first.values())
+
+
+def test_ends_that_were_copied_once_or_twice_break_nothing(healthy: Evidence) -> None:
+    ends = copied(healthy)
+    assert len(ends) >= 2
+    assert broken(replace(healthy, completed=ends)) == set()
+    assert broken(replace(healthy, completed=(*ends, ends[0]))) == set()
+
+
+def test_an_end_that_was_not_copied_is_found(healthy: Evidence) -> None:
+    assert broken(replace(healthy, completed=copied(healthy)[1:])) == {7}
+
+
+def test_an_end_that_did_not_win_or_never_was_is_found(healthy: Evidence) -> None:
+    ends = copied(healthy)
+    other = replace(ends[0], fact=ends[0].fact.model_copy(update={"run_name": "another"}))
+    stray = replace(ends[0], fact=ends[0].fact.model_copy(update={"run_id": "00000000-0000-5000-8000-000000000000"}))
+    assert broken(replace(healthy, completed=(*ends, other))) == {7}
+    assert broken(replace(healthy, completed=(*ends, stray))) == {7}

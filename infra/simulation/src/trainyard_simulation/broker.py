@@ -15,7 +15,7 @@ from trainyard_schemas.ids import partition_of
 from trainyard_schemas.lifecycle import RunState, Step
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_simulation.effects import Call, Signal
-from trainyard_simulation.groups import Group, StaleGeneration
+from trainyard_simulation.groups import Group
 from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 from trainyard_simulation.wire import through_bytes
@@ -50,6 +50,8 @@ class Broker:
         self.states: dict[str, RunState] = {}
         self.intake = Group(kernel, "intake", RUN_PARTITIONS)
         self.lead = Group(kernel, "planner", 1)
+        self.copying = Group(kernel, "copier", RUN_PARTITIONS)
+        self.completed: list[Event] = []
         self.request_signals: dict[str, Signal] = {}
         self.views: dict[str, View] = {}
 
@@ -71,21 +73,9 @@ class Broker:
         """Append a dead letter. Answers the offset."""
         return self._append("append dead letter", lambda: self._store_dead_letter(letter))
 
-    def commit_intake(self, process: Process, generation: int, offsets: dict[int, int]) -> Call:
-        """Commit the next offsets to read. A member of an older generation sees StaleGeneration."""
-
-        def apply() -> None:
-            self.intake.commit(process, generation, offsets)
-            for partition, end in offsets.items():
-                self._note_unanswered(partition, end)
-
-        return Call(
-            "commit",
-            apply,
-            unknown=lambda: AppendUnknown("commit"),
-            unavailable=lambda: LogUnavailable("commit"),
-            refusals=(StaleGeneration,),
-        )
+    def append_completed(self, event: Event) -> Call:
+        """Copy a terminal event to `runs.completed`. Answers the offset."""
+        return self._append("append to completed", lambda: self._store_completed(event))
 
     def read(self, label: str, what: Callable[[], T]) -> Call:
         """Read from the leader at the moment the request arrives."""
@@ -121,7 +111,11 @@ class Broker:
             view.expect()
         return offset
 
-    def _note_unanswered(self, partition: int, end: int) -> None:
+    def _store_completed(self, event: Event) -> int:
+        self.completed.append(event)
+        return len(self.completed) - 1
+
+    def note_commit_of_requests(self, partition: int, end: int) -> None:
         """Keep, for the checker, which records a commit passed before they were answered."""
         self.early_commits += [(partition, offset) for offset in range(end) if (partition, offset) not in self.answered]
 

@@ -91,6 +91,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_executions(evidence, stories),
         *_commits(evidence),
         *_sums(evidence, stories),
+        *_copies(evidence, stories),
         *_leftovers(evidence, stories),
     ]
 
@@ -213,6 +214,24 @@ def _sums(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
     if evidence.came_to_rest:
         for run_id in sorted(letters):
             yield Violation(7, f"there is a dead letter for {run_id}, which was not rejected")
+
+
+def _copies(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
+    """What stands in `runs.completed` is the one winning end of each run, perhaps more than once, and nothing else."""
+    if evidence.completed is None:
+        return
+    copied: dict[str, list[ev.Fact]] = defaultdict(list)
+    for event in evidence.completed:
+        copied[event.fact.run_id].append(event.fact)
+    for run_id, story in stories.items():
+        end = story.end or story.rejected
+        found = copied.pop(run_id, [])
+        if end is not None and (not found or any(fact != end for fact in found)):
+            yield Violation(7, f"the end of {run_id} is not what runs.completed has of it: {len(found)} events")
+        elif end is None and found:
+            yield Violation(7, f"runs.completed has an end of {run_id}, which has none")
+    for run_id in sorted(copied):
+        yield Violation(7, f"runs.completed has an end of {run_id}, which has none")
 
 
 def _leftovers(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:

@@ -18,6 +18,7 @@ APPENDS = (
     "append attempt.failed",
     "append run.completed",
     "append run.failed",
+    "append to completed",
 )
 CLEARML_EFFECTS = ("tasks.create", "tasks.enqueue", "tasks.started", "worker closes task")
 RARE_EFFECTS = ("tasks.close",)
@@ -25,11 +26,12 @@ READS = ("fetch", "read committed offsets", "read ends", "read lifecycle", "read
 SHIELDED = ("append attempt.started", "tasks.started")
 """Where a process may not die yet: a worker that holds a claim (rule 5 is what recovers from that)."""
 
-WINDOWS = ("S2", "I1", "I2", "I3", "D1", "D2", "D3", "D4", "D5", "D6", "O1")
+WINDOWS = ("S2", "I1", "I2", "I3", "D1", "D2", "D3", "D4", "D5", "D6", "O1", "O2")
 EVENTS = (
     "rebalance",
     "intake: member expired",
     "planner: member expired",
+    "copier: member expired",
     "planner leads again",
     "a planner that has lost the lead acts",
     "commit of an older generation refused",

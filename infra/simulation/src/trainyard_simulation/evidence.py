@@ -27,7 +27,9 @@ class TaskLeft:
 class Evidence:
     """Everything that the checker looks at, and nothing else.
 
-    `lifecycle` holds each partition's events in offset order, `committed` the next offset of the group `intake` per
+    `lifecycle` holds each partition's events in offset order, `completed` what was copied to `runs.completed` (None: no
+
+    copier ran), `committed` the next offset of the group `intake` per
     partition, `early_commits` the (partition, offset) that a commit passed before they were answered, `entries` every
     entry ever made in a queue, `queued_now` the tasks that still stand in one. `came_to_rest`: the world found its end.
     """
@@ -38,6 +40,7 @@ class Evidence:
     requested: Mapping[int, tuple[Record, ...]]
     lifecycle: Mapping[int, tuple[Event, ...]]
     dead_letters: tuple[Record, ...]
+    completed: tuple[Event, ...] | None
     committed: Mapping[int, int]
     early_commits: tuple[tuple[int, int], ...]
     executions: tuple[Execution, ...]

@@ -18,6 +18,7 @@ from trainyard_runtime.kafka.records import Record
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.checker import Violation, check, litter
 from trainyard_simulation.clearml import ClearML
+from trainyard_simulation.copier import Copier
 from trainyard_simulation.effects import Effect
 from trainyard_simulation.evidence import Evidence, TaskLeft
 from trainyard_simulation.faults import Chances
@@ -31,7 +32,7 @@ from trainyard_simulation.worker import Workshop, work
 TENANT = "default"
 QUEUE = "cpu"
 PREFIX = "trainyard."
-MORTAL = frozenset({"intake-1", "intake-2", "planner-1", "planner-2", "worker-1", "worker-2"})
+MORTAL = frozenset({"intake-1", "intake-2", "planner-1", "planner-2", "worker-1", "worker-2", "copier-1", "copier-2"})
 LATEST_REST_S = 1_500.0
 """When a world that has not come to rest is stuck: far beyond every backoff, pause and session of its processes."""
 
@@ -81,7 +82,8 @@ class World:
             Limits(max_queue_depth=1 + int(kernel.rng.random() * 3), close_grace_s=15.0),
             PREFIX,
         )
-        kernel.on_pause += [broker.intake.leave_after_timeout, broker.lead.leave_after_timeout]
+        groups = (broker.intake, broker.lead, broker.copying)
+        kernel.on_pause += [group.leave_after_timeout for group in groups]
 
         answers: dict[Record, Answer] = {}
 
@@ -94,12 +96,18 @@ class World:
         def worker(process: Process) -> Coroutine[Effect, Any, None]:
             return work(self.shop, process)
 
+        def copier(process: Process) -> Coroutine[Effect, Any, None]:
+            return Copier(kernel, broker, process).run()
+
         def died(process: Process) -> None:
             broker.views.pop(process.writer, None)
-            broker.intake.leave_after_timeout(process)
-            broker.lead.leave_after_timeout(process)
+            for group in groups:
+                group.leave_after_timeout(process)
 
-        for name, program in (("intake", intake), ("planner", planner), ("worker", worker)):
+        programs = {"intake": intake, "planner": planner, "worker": worker}
+        if self.has_copiers:
+            programs["copier"] = copier
+        for name, program in programs.items():
             for number in (1, 2):
                 host = Host(kernel, f"{name}-{number}", program, died)
                 kernel.after(kernel.rng.random() * 3.0, host.start)
@@ -140,6 +148,11 @@ class World:
             tuple(kernel.lines or ()),
         )
 
+    @property
+    def has_copiers(self) -> bool:
+        """Every fourth world copies ends to `runs.completed`; that changes nothing else, and costs steps."""
+        return self.seed % 4 == 0
+
     def evidence(self, came_to_rest: bool) -> Evidence:
         """A dump of everything, as the checker wants it."""
         broker, clearml = self.broker, self.clearml
@@ -150,6 +163,7 @@ class World:
             requested={p: tuple(log) for p, log in broker.requested.items()},
             lifecycle={p: tuple(r.event for r in log) for p, log in broker.lifecycle.items()},
             dead_letters=tuple(broker.dead_letters),
+            completed=tuple(broker.completed) if self.has_copiers else None,
             committed=dict(broker.intake.committed),
             early_commits=tuple(broker.early_commits),
             executions=tuple(self.shop.executions),
@@ -165,7 +179,8 @@ class World:
         kernel = self.kernel
         if kernel.faults_on:
             kernel.coverage["rebalance"] += 1
-            (self.broker.intake if kernel.rng.random() < 0.5 else self.broker.lead).rebalance()
+            broker = self.broker
+            (broker.intake, broker.lead, broker.copying)[int(kernel.rng.random() * 3)].rebalance()
             kernel.after(kernel.chances.rebalance_every_s * (0.5 + kernel.rng.random()), self._rebalance)
 
     def _is_at_rest(self) -> bool:
@@ -174,9 +189,14 @@ class World:
             len(self.acknowledged) == self.wanted
             and len(broker.answered) == sum(map(len, broker.requested.values()))
             and all(state.is_ended for state in broker.states.values())
+            and (not self.has_copiers or self._all_are_copied())
             and not any(self.shop.outboxes.values())
             and not any(self.clearml.queues.values())
         )
+
+    def _all_are_copied(self) -> bool:
+        copied = {event.fact.run_id for event in self.broker.completed}
+        return len(copied) == len(self.broker.states)
 
     def _digest(self, evidence: Evidence) -> str:
         """A hash of what was written, of how many steps it took, and of where the random numbers stand now."""
