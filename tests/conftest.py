@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.behaviour.clearml.server import ClearMLServer, embedded_server, server_at
+
+TESTS = Path(__file__).parent
+FASTEST_FIRST = ("unit", "contracts", "architecture", "behaviour", "integration", "trainers", "faults", "e2e")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,27 +33,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _container_engine_answers() -> bool:
-    import docker
-    from docker.errors import DockerException
-
+    """Ask where DOCKER_HOST says, or at the usual socket. (docker-py would leave its socket open on failure.)"""
+    scheme, _, place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
+    host, _, port = place.partition(":")
     try:
-        client = docker.from_env(timeout=3)
-    except DockerException:
+        with socket.socket(socket.AF_UNIX if scheme == "unix" else socket.AF_INET) as engine:
+            engine.settimeout(3)
+            engine.connect(place if scheme == "unix" else (host, int(port or 2375)))
+            engine.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in engine.recv(64)
+    except OSError:
         return False
-    try:
-        return bool(client.ping())
-    except (DockerException, OSError):
-        return False
-    finally:
-        client.close()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need a container engine are deselected, not skipped, where none answers."""
-    needing = [item for item in items if item.get_closest_marker("testcontainers")]
+    """The fast folders first; and what needs a container engine is deselected, not skipped, where none answers."""
+    items.sort(key=_speed)
+    in_container = config.getoption("--kafka") == "testcontainers"
+    needing = {
+        item
+        for item in items
+        if item.get_closest_marker("testcontainers")
+        or (in_container and "kafka_bootstrap" in getattr(item, "fixturenames", ()))
+    }
     if needing and not _container_engine_answers():
-        config.hook.pytest_deselected(items=needing)
+        config.hook.pytest_deselected(items=list(needing))
         items[:] = [item for item in items if item not in needing]
+
+
+def _speed(item: pytest.Item) -> tuple[bool, int]:
+    """Sorts by folder, slow tests last; the order within a folder stays."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    rank = FASTEST_FIRST.index(folder) if folder in FASTEST_FIRST else len(FASTEST_FIRST)
+    return item.get_closest_marker("slow") is not None, rank
 
 
 @pytest.fixture(scope="session")
