@@ -92,6 +92,18 @@ def test_events_and_progress_are_followed_as_they_come(client: Client, append: A
     ]
 
 
+def test_several_runs_are_followed_through_one_reader(client: Client, append: Append) -> None:
+    submissions = [client.submit(REQUEST) for _ in range(3)]
+    for submission in submissions:
+        append(whole_life(submission.run_id, submission.origin))
+    seen: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    for index, followed in client.follow_all([*submissions], timeout_s=20):
+        assert followed.event.fact.run_id == submissions[index].run_id
+        seen[index].append(followed.event.type.short)
+    assert [len(types) for types in seen.values()] == [6, 6, 6]
+    assert {types[-1] for types in seen.values()} == {"run.completed"}
+
+
 def test_a_refusal_is_found_under_the_requests_own_place(client: Client, append: Append) -> None:
     submission = client.submit(REQUEST, idempotency_key=uuid.uuid4().hex)
     append([rejected(submission.rejected_run_id, submission.origin)])

@@ -1,0 +1,108 @@
+"""The clients under `examples/clients`, run as their readers will; the production intake answers what they publish."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.submitter.story import completed, encoded, whole_life
+from trainyard_dispatcher.intake import answer
+from trainyard_runtime.kafka.admin import apply_topics
+from trainyard_runtime.kafka.sync_client import Address, SyncPublisher, SyncReader
+from trainyard_schemas.events import RunAccepted
+from trainyard_schemas.ids import Origin, partition_of, run_id_from_event, run_id_from_key
+from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TOPICS
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+REQUEST = EXAMPLES / "requests" / "wine-sklearn.json"
+SOURCE = "urn:example:nightly-training"
+
+
+@pytest.fixture(scope="module")
+def broker(kafka_bootstrap: str) -> str:
+    """The examples name the topics as they are by default."""
+    apply_topics(kafka_bootstrap, DEFAULT_PREFIX, TOPICS)
+    return kafka_bootstrap
+
+
+@pytest.fixture
+def reader(broker: str) -> Iterator[SyncReader]:
+    made = SyncReader(Address(broker))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def publisher(broker: str) -> Iterator[SyncPublisher]:
+    made = SyncPublisher(Address(broker))
+    yield made
+    made.close()
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "clients" / name), *arguments], stdout=subprocess.PIPE, text=True
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return out
+
+
+@pytest.mark.parametrize("name", ["publish_structured.py", "publish_binary.py"])
+def test_a_published_event_is_accepted_and_sent_twice_it_is_the_same_run(
+    broker: str, reader: SyncReader, name: str
+) -> None:
+    event_id = uuid.uuid4().hex
+    for _ in range(2):
+        topic, partition, offset = finished(start(name, broker, str(REQUEST), event_id)).split()
+        (record, *_) = reader.read_to_end({(topic, int(partition)): int(offset)})
+        fact = answer(record, "default").fact
+        assert isinstance(fact, RunAccepted)
+        assert fact.run_id == run_id_from_event("default", SOURCE, event_id)
+        assert fact.request["run_name"] == "wine-sklearn"
+
+
+def test_the_librarys_example_submits_waits_and_prints_the_result(
+    broker: str, reader: SyncReader, publisher: SyncPublisher
+) -> None:
+    key = uuid.uuid4().hex
+    run_id = run_id_from_key("default", key)
+    position = (f"{DEFAULT_PREFIX}runs.requested", partition_of(run_id, RUN_PARTITIONS))
+    before = reader.ends([position])
+    process = start("submit_with_library.py", broker, str(REQUEST), key)
+    origin = _next(reader, before)
+    for fact in whole_life(run_id, origin):
+        value, headers = encoded(fact)
+        topic = f"{DEFAULT_PREFIX}runs.lifecycle"
+        publisher.publish(topic, value, headers, key=run_id.encode(), partition=position[1])
+    shown = json.loads(finished(process))
+    assert (shown["run_id"], shown["state"], shown["results"]["value"]) == (run_id, "completed", 0.9722)
+
+
+def _next(reader: SyncReader, before: dict[tuple[str, int], int]) -> Origin:
+    reader.assign(before)
+    for _ in range(30):
+        for record in reader.poll(1.0):
+            return record.origin
+    raise AssertionError("nothing was published")
+
+
+def test_a_subscriber_prints_each_finished_run_once_and_goes_on_where_it_ended(
+    broker: str, publisher: SyncPublisher
+) -> None:
+    run_id, group = run_id_from_key("default", uuid.uuid4().hex), uuid.uuid4().hex
+    value, headers = encoded(completed(run_id))
+    for _ in range(2):
+        publisher.publish(f"{DEFAULT_PREFIX}runs.completed", value, headers, key=run_id.encode(), partition=0)
+    lines = finished(start("subscribe_completed.py", broker, group, "6")).splitlines()
+    assert [json.loads(line)["run_id"] for line in lines].count(run_id) == 1
+    assert finished(start("subscribe_completed.py", broker, group, "6")) == ""
