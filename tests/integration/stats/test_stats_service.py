@@ -206,7 +206,7 @@ def test_it_ends_within_two_seconds_and_is_small_and_idle(service: Service, publ
     after = measured.cpu_times()
     used_s = after.user + after.system - before.user - before.system
     assert used_s / 4 < 0.02
-    assert measured.memory_info().rss < 90 * 1024 * 1024
+    assert measured.memory_info().rss < 70 * 1024 * 1024
     began = time.monotonic()
     assert service.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < 2

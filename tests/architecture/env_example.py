@@ -1,0 +1,102 @@
+"""`.env.example` from the settings classes: `python -m tests.architecture.env_example` writes it.
+
+Every variable that a process reads is there with its default and its sentence; required ones have no `#` before them.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+from tests.architecture.sources import ROOT
+from trainyard_devstack.clearml_api.settings import ClearMLApiSettings
+from trainyard_devstack.settings import StackSettings
+from trainyard_dispatcher.settings import DispatcherSettings
+from trainyard_runtime.clearml.settings import ClearMLSettings
+from trainyard_runtime.failpoints import VARIABLE as FAILPOINT
+from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.settings import ServiceSettings
+from trainyard_stats.settings import StatsSettings
+from trainyard_trainer_worker.settings import TrainerWorkerSettings
+
+SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
+    ("Kafka (all services and the command line)", KafkaSettings),
+    ("ClearML, by its SDK's own names (dispatcher, trainer worker)", ClearMLSettings),
+    ("Every service", ServiceSettings),
+    ("Dispatcher", DispatcherSettings),
+    ("Trainer worker", TrainerWorkerSettings),
+    ("Statistics", StatsSettings),
+    ("The stack on one machine (`trainyard up`)", StackSettings),
+)
+
+WITHOUT_ENVIRONMENT: dict[type[BaseSettings], str] = {
+    ClearMLApiSettings: "the embedded ClearML API takes command line options from the supervisor",
+}
+"""Settings classes that no variable sets, each with the reason."""
+
+OTHERS = {FAILPOINT: "Tests only: where a process kills or stops itself, or fails, like D3:kill@2."}
+"""Variables that no settings class reads."""
+
+
+def render() -> str:
+    """The whole file."""
+    lines = [
+        "# Every variable that Trainyard reads, with its default.",
+        "# Generated: python -m tests.architecture.env_example",
+    ]
+    seen: set[str] = set()
+    for title, settings in SECTIONS:
+        lines += ["", f"# --- {title}"]
+        for field_name, field in settings.model_fields.items():
+            name = variable(settings, field_name, field)
+            if name not in seen:
+                seen.add(name)
+                lines += ["", *_wrapped(field.description or ""), _assignment(name, field)]
+    lines += ["", "# --- Others"]
+    for name, sentence in OTHERS.items():
+        lines += ["", *_wrapped(sentence), f"#{name}="]
+    return "\n".join(lines) + "\n"
+
+
+def variable(settings: type[BaseSettings], field_name: str, field: FieldInfo) -> str:
+    """The environment variable of a field."""
+    if isinstance(field.validation_alias, str):
+        return field.validation_alias
+    return f"{settings.model_config.get('env_prefix', '')}{field_name}".upper()
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(sentence, 110)]
+
+
+def _assignment(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return f"{name}="
+    return f"#{name}={_text(field.default)}"
+
+
+def _text(default: Any) -> str:
+    if default is None or default is PydanticUndefined:
+        return ""  # no default, or one that depends on the machine
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple | list):
+        return ",".join(str(item) for item in default)
+    return str(default)
+
+
+def path(root: Path = ROOT) -> Path:
+    """Where the file is."""
+    return root / ".env.example"
+
+
+if __name__ == "__main__":
+    path().write_text(render(), encoding="utf-8")
