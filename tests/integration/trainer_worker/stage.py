@@ -27,9 +27,11 @@ from trainyard_runtime.clearml import ClearMLClient
 from trainyard_runtime.kafka.admin import apply_topics
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.outbox import Outbox
 from trainyard_schemas.events import (
     AttemptDispatched,
     AttemptQueued,
+    AttemptSucceeded,
     Event,
     Fact,
     OriginRecord,
@@ -39,7 +41,7 @@ from trainyard_schemas.events import (
     make_event,
 )
 from trainyard_schemas.ids import partition_of
-from trainyard_schemas.lifecycle import fold
+from trainyard_schemas.lifecycle import RunState, fold
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS, TopicName
 from trainyard_schemas.upcasting import parse_request
 from trainyard_schemas.vocabulary import EventType
@@ -158,11 +160,19 @@ class Stage:
             process.wait_ready()
         return process
 
-    def dispatch(self, request: Mapping[str, Any], *, twice: bool = False) -> Dispatched:
-        """Accept a request, dispatch its first attempt and enqueue its task (`twice`: as two entries)."""
-        return asyncio.run(self._dispatch(request, twice))
+    def dispatch(self, request: Mapping[str, Any]) -> Dispatched:
+        """Accept a request, dispatch its first attempt and enqueue its task."""
+        return asyncio.run(self._dispatch(request))
 
-    async def _dispatch(self, request: Mapping[str, Any], twice: bool) -> Dispatched:
+    def enqueue_again(self, run: Dispatched) -> None:
+        """Put the task of an attempt on the queue once more, as a planner does after a pop that died."""
+
+        async def enqueue(client: ClearMLClient) -> None:
+            await client.enqueue_task(run.task_id, await client.ensure_queue(self.queue))
+
+        self.clearml(enqueue)
+
+    async def _dispatch(self, request: Mapping[str, Any]) -> Dispatched:
         run_id = str(uuid.uuid4())
         parsed = parse_request(request)
         writer = LogWriter(self.kafka)
@@ -188,9 +198,6 @@ class Stage:
                 )
                 await self._append(writer, dispatched)
                 await client.enqueue_task(task_id, queue_id)
-                if twice:
-                    assert await client.get_next_task(queue_id) == task_id
-                    await client.enqueue_task(task_id, queue_id)
             await self._append(writer, AttemptQueued(run_id=run_id, attempt=1, task_id=task_id, queue=self.queue))
         finally:
             await writer.stop()
@@ -232,6 +239,27 @@ class Stage:
 
         event: Event = until(found, f"run {run_id} has an outcome", timeout_s)
         return event
+
+    def outcome_of(self, run: Dispatched, state: RunState, results: dict[str, Any]) -> Event:
+        """The outcome that the holder of the run's claim would write."""
+        assert state.claim is not None
+        fact = AttemptSucceeded(
+            run_id=run.run_id, attempt=1, task_id=run.task_id, claim=state.claim, worker="w", results=results
+        )
+        return make_event(fact, source="test", writer=WRITER, now=time.time())
+
+    def keep_in_outbox(self, name: str, event: Event) -> None:
+        """Leave an outcome in the outbox of the worker `name`, which is not running."""
+        value, headers = encode_event(event)
+        run_id = event.fact.run_id
+        with Outbox(self.folder / name / "outbox.sqlite") as outbox:
+            outbox.put(
+                self.lifecycle,
+                partition=partition_of(run_id, RUN_PARTITIONS),
+                key=run_id.encode(),
+                value=value,
+                headers=headers,
+            )
 
     def task(self, task_id: str) -> dict[str, Any]:
         """The ClearML task."""

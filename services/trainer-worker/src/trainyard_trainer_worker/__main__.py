@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from trainyard_runtime.clearml import ClearMLSettings
+from trainyard_runtime.failpoints import FailpointSyntaxError, configure_failpoints_from_environment
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import configure_logs
 from trainyard_runtime.process import run_service
@@ -21,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker", description="A trainer worker.")
     parser.add_argument("--queues", nargs="+", metavar="QUEUE", help="ClearML queues to serve, the first first")
     asked = parser.parse_args(arguments)
+    try:
+        configure_failpoints_from_environment()
+    except FailpointSyntaxError as problem:
+        exit_for_configuration(ConfigurationError(str(problem)))
     settings = settings_or_exit(TrainerWorkerSettings)
     if asked.queues:
         try:

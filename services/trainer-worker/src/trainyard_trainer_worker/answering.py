@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from trainyard_runtime.logs import get_logger
+from trainyard_runtime.logs import bound, get_logger
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.ports import Ending, Job, Publisher, PublishFailed, Training
 from trainyard_trainer_worker.spec import Detail, Failed, Outcome, Succeeded
@@ -19,11 +20,12 @@ class AnsweringTraining:
 
     async def run(self, job: Job) -> Outcome:
         """See ports.Training."""
-        try:
-            return await self._inner.run(job)
-        except Exception as error:  # noqa: BLE001 - logged, and answered as the attempt's outcome
-            get_logger().error("training broke", action="train", run_id=job.run_id, exc_info=error)
-            return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke: {type(error).__name__}")
+        with _bound_to(job):
+            try:
+                return await self._inner.run(job)
+            except Exception as error:  # noqa: BLE001 - logged, and answered as the attempt's outcome
+                get_logger().error("training broke", action="train", exc_info=error)
+                return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke: {type(error).__name__}")
 
 
 class AnsweringPublisher:
@@ -34,12 +36,17 @@ class AnsweringPublisher:
 
     async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
         """See ports.Publisher."""
-        try:
-            return await self._inner.publish(job, outcome)
-        except (PublishFailed, Ending):
-            raise
-        except Exception as error:
-            get_logger().error("publishing broke", action="publish", run_id=job.run_id, exc_info=error)
-            raise PublishFailed(
-                Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke while publishing: {type(error).__name__}"
-            ) from error
+        with _bound_to(job):
+            try:
+                return await self._inner.publish(job, outcome)
+            except (PublishFailed, Ending):
+                raise
+            except Exception as error:
+                get_logger().error("publishing broke", action="publish", exc_info=error)
+                raise PublishFailed(
+                    Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke while publishing: {type(error).__name__}"
+                ) from error
+
+
+def _bound_to(job: Job) -> AbstractContextManager[None]:
+    return bound(run_id=job.run_id, attempt=job.attempt, claim=job.claim)

@@ -23,6 +23,11 @@ MAX_PAUSE_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.1
 
 
+def pause_s(tries: int) -> float:
+    """Seconds to wait after the `tries`-th failure in a row."""
+    return float(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries - 1, 10)))
+
+
 class StoppablePatience:
     """The protocol's time: pauses of 0.1 s, doubling up to 10 s, cut short by the end of the process."""
 
@@ -36,7 +41,7 @@ class StoppablePatience:
     async def wait(self, tries: int) -> None:
         """See ports.Patience."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries - 1, 10)))
+            await asyncio.wait_for(self._stopping.wait(), pause_s(tries))
         if self._stopping.is_set():
             raise Ending
 
@@ -73,11 +78,13 @@ class Serving:
     async def serve(self) -> None:
         """Pop and handle until `stopping`."""
         self._clear_work()
+        refusals = 0
         while not self._stopping.is_set():
             self._wake.clear()
             if not self._queues.is_registered and not await self._queues.register():
-                await self._pause(FIRST_PAUSE_S * 5)
+                await self._pause(pause_s(refusals := refusals + 1))
                 continue
+            refusals = 0
             if not self.log_is_readable:  # nothing could be claimed: leave the tasks to others
                 await self._pause(NOT_READY_CHECK_S)
                 continue
