@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -154,6 +157,39 @@ def test_a_killed_server_loses_nothing_it_answered(tmp_path: Path) -> None:
         raw = Raw(server)
         assert raw.task(task)["status"] == "created"
         raw.http.close()
+
+
+def test_the_server_ends_in_two_seconds_though_a_client_holds_a_connection(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as open_connections:
+        with embedded_server(tmp_path) as server:
+            for address in (server.api, server.files):
+                parts = urlsplit(address)
+                connection = socket.create_connection((parts.hostname, parts.port))
+                open_connections.enter_context(contextlib.closing(connection))
+                connection.sendall(b"POST /tasks.create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            started = time.monotonic()
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize("problem", ["taken port", "no database"])
+def test_a_server_that_cannot_start_says_why_and_exits_78(tmp_path: Path, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1] if problem == "taken port" else 0
+        if problem == "no database":
+            (tmp_path / "clearml.sqlite").write_text("this is not a database, whatever its name says" * 100)
+        arguments = ["--data", str(tmp_path), "--api-port", str(port), "--files-port", "0"]
+        env = {**os.environ, "CLEARML_API_ACCESS_KEY": "test-access-key", "CLEARML_API_SECRET_KEY": "test-secret-key"}
+        done = subprocess.run(
+            [sys.executable, "-m", "trainyard_devstack.clearml_api", *arguments],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == 78, done.stderr
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert line["event"] == "cannot start"
+    assert (str(port) if port else "not a database") in line["reason"]
 
 
 def test_credentials_must_be_given(tmp_path: Path) -> None:

@@ -176,11 +176,16 @@ def test_a_login_that_fails_means_that_the_effect_was_not_executed(clearml_serve
     run(clearml_server, act)
 
 
-def test_an_answer_that_comes_too_late_is_an_unknown_outcome(clearml_server: ClearMLServer) -> None:
+def test_an_answer_that_comes_too_late_is_an_unknown_outcome_and_a_read_does_not_wait_for_it_again(
+    clearml_server: ClearMLServer,
+) -> None:
     async def main() -> None:
+        connections = 0
         left = asyncio.Event()
 
         async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
             await reader.read(-1)
             writer.close()
             await writer.wait_closed()
@@ -192,12 +197,15 @@ def test_an_answer_that_comes_too_late_is_an_unknown_outcome(clearml_server: Cle
             settings = clearml_server.settings()
             async with ClearMLClient(settings) as client:
                 await client.queues()
-                slow = settings.model_copy(update={"api_host": f"http://{host}:{port}"})
+                slow = settings.model_copy(update={"api_host": f"http://{host}:{port}", "timeout_s": 0.3})
                 client._transport._settings = slow
                 client._transport.http.timeout = 0.3
                 with pytest.raises(ClearMLUnknownOutcome, match="ReadTimeout"):
                     await client.create_task({"name": "never answered", "type": "training"})
+                with pytest.raises(ClearMLUnavailable, match="ReadTimeout"):
+                    await client.queues()
             await asyncio.wait_for(left.wait(), 5)
+            assert connections == 2
 
     asyncio.run(main())
 

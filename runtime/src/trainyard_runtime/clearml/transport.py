@@ -90,17 +90,18 @@ class Transport:
         return await self._authenticated(action, lines, JSON_LINES)
 
     async def read(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a call that changes nothing, up to `READ_ATTEMPTS` times, and return its `data`.
+        """Send a call that changes nothing, up to `READ_ATTEMPTS` times within `timeout_s`, and return its `data`.
 
         Errors: `ClearMLRefused`, or `ClearMLUnavailable` for everything that got no usable answer.
         """
         content = _encode(body)
+        give_up_at = self._monotonic() + self._settings.timeout_s
         for pause_s in (*READ_BACKOFF_S, None):
             try:
                 return await self._authenticated(action, content, JSON)
             except (ClearMLUnavailable, ClearMLUnknownOutcome) as problem:
-                if pause_s is None:
-                    raise ClearMLUnavailable(action, f"no answer in {READ_ATTEMPTS} attempts: {problem}") from problem
+                if pause_s is None or self._monotonic() >= give_up_at:
+                    raise ClearMLUnavailable(action, f"no usable answer: {problem}") from problem
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 

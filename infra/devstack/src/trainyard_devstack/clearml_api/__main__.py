@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sqlite3
 import sys
 
 import structlog
@@ -39,7 +40,7 @@ def main(args: list[str] | None = None) -> int:
         for error in problem.errors(include_input=False, include_url=False):
             log.error("bad setting", setting=".".join(str(part) for part in error["loc"]), reason=error["msg"])
         return EX_CONFIG
-    except OSError as problem:
+    except (OSError, sqlite3.Error) as problem:
         log.error("cannot start", reason=str(problem))
         return EX_CONFIG
     server.files_ports.add(files.getsockname()[1])

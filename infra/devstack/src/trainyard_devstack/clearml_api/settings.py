@@ -13,7 +13,11 @@ class ClearMLApiSettings(BaseSettings):
     """Where to listen, where to keep data, whom to let in."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", cli_prog_name="python -m trainyard_devstack.clearml_api", cli_kebab_case=True
+        frozen=True,
+        extra="ignore",
+        env_prefix="TRAINYARD_CLEARML_API_",  # without it HOST or DATA of a login shell would be read
+        cli_prog_name="python -m trainyard_devstack.clearml_api",
+        cli_kebab_case=True,
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")

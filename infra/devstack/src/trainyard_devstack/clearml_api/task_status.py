@@ -1,4 +1,8 @@
-"""tasks.*: the changes of a task's status."""
+"""tasks.*: the changes of a task's status.
+
+Only enqueue, dequeue, reset and delete touch queue entries: whether a real server removes the entry of a queued task
+that is stopped was not measured, and code that copes with a stale entry is right on both.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Any, Final
 from trainyard_devstack.clearml_api.call import Call, Handler, each, updated
 from trainyard_devstack.clearml_api.errors import ApiError, no_such_queue, wrong_status
 from trainyard_devstack.clearml_api.queues import create_queue, default_queue, find_queue
-from trainyard_devstack.clearml_api.status import COMPLETED, CREATED, NEW_STATUS, QUEUED, allowed
+from trainyard_devstack.clearml_api.status import CREATED, NEW_STATUS, QUEUED, allowed
 from trainyard_devstack.clearml_api.tasks import drop_outputs, load, save
 
 FORGOTTEN_BY_RESET: Final = ("started", "completed", "published", "active_duration", "last_worker", "enqueue_status")
@@ -117,8 +121,6 @@ def _finish(call: Call, action: str) -> dict[str, Any]:
     task = load(call)
     fields = _change(call, task, action)
     task["completed"] = fields["completed"] = call.timestamp
-    if action == COMPLETED:
-        call.store.unqueue(task["id"])
     save(call, task)
     return fields
 
