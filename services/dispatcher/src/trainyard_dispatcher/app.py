@@ -111,7 +111,7 @@ class Dispatcher:
         self._index = index
 
         log = LifecycleLog(writer, kafka, self._writer_id, time.time)
-        tasks = ClearMLTasks(clearml, create_unknown_queues=settings.unknown_queue == "create")
+        tasks = ClearMLTasks(clearml, kafka.topic_prefix, create_unknown_queues=settings.unknown_queue == "create")
         routing = settings.routing()
         executor = Executor(
             tasks, KafkaLedger(log), KafkaDeadLetters(log, reader), routing, kafka.topic_prefix, failpoint

@@ -32,10 +32,14 @@ _NOT_THE_RUNS_FAULT = frozenset({401, 403, 404, 501})
 
 
 class ClearMLTasks:
-    """Tasks and queues of one ClearML server. Ids of queues and projects are remembered until one proves wrong."""
+    """Tasks and queues of one ClearML server. Ids of queues and projects are remembered until one proves wrong.
 
-    def __init__(self, clearml: ClearMLClient, *, create_unknown_queues: bool = False) -> None:
+    Other Trainyards may share the server: only tasks that bear our `topic_prefix` are ours.
+    """
+
+    def __init__(self, clearml: ClearMLClient, topic_prefix: str, *, create_unknown_queues: bool = False) -> None:
         self._clearml = clearml
+        self._topic_prefix = topic_prefix
         self._create_unknown_queues = create_unknown_queues
         self._queue_ids: dict[str, str] = {}
         self._project_ids: dict[str, str] = {}
@@ -86,7 +90,7 @@ class ClearMLTasks:
         """All marked tasks of these runs that have no parent (a task with one is a user's clone)."""
         with _translated():
             tasks = await self._clearml.find_tasks_by_run(run_ids)
-        return [found for task in tasks if (found := _found(task)) is not None]
+        return [found for task in tasks if (found := _found(task, self._topic_prefix)) is not None]
 
     async def close(self, task_id: str, status: TaskStatus, message: str) -> None:
         """Set `completed`, `failed` or `stopped` on a task that is in progress."""
@@ -129,9 +133,11 @@ def _detail(subcode: int) -> str:
     return _DETAILS.get(subcode, f"clearml_{subcode}")
 
 
-def _found(task: Mapping[str, Any]) -> FoundTask | None:
+def _found(task: Mapping[str, Any], topic_prefix: str) -> FoundTask | None:
     run_id = hyperparam_value(task, "Run", "run_id")
     attempt = hyperparam_value(task, "Run", "attempt")
+    if hyperparam_value(task, "Run", "topic_prefix") != topic_prefix:
+        return None
     if task.get("parent") or run_id is None or attempt is None or not attempt.isdecimal():
         return None
     status = _STATUSES.get(str(task.get("status")), TaskStatus.OTHER)

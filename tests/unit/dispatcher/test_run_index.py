@@ -1,0 +1,247 @@
+"""The index of runs: a fold that survives restarts, and hands conflicts over until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainyard_dispatcher.intake import answer
+from trainyard_dispatcher.plan import conflict_answer
+from trainyard_dispatcher.run_index import KEEP_ENDED_S, RunIndex
+from trainyard_dispatcher.state_codec import decode_state, encode_state
+from trainyard_runtime.kafka.records import Record
+from trainyard_runtime.projection import Projection
+from trainyard_schemas import events as ev
+from trainyard_schemas.lifecycle import RunState, Verdict
+from trainyard_schemas.vocabulary import Reason, RunPhase
+
+TOPIC = "t.runs.lifecycle"
+NOW = 1_000.0
+PARTITION = 0
+
+
+class Log:
+    """A partition of the lifecycle, as records."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def add(self, fact: ev.Fact) -> Record:
+        value, headers = ev.encode_event(ev.make_event(fact, source="s", writer="w", now=NOW))
+        return self.add_raw(value, tuple(headers))
+
+    def add_raw(self, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()) -> Record:
+        record = Record(TOPIC, PARTITION, len(self.records), int(NOW * 1000), None, value, headers)
+        self.records.append(record)
+        return record
+
+
+def accepted(offset: int = 0, **changes: Any) -> ev.RunAccepted:
+    body = {
+        "schema_version": 2,
+        "trainer": "sklearn",
+        "dataset": {"type": "tabular", "uri": "wine.csv", "label": "class"},
+        "task_type": "classification",
+    } | changes
+    found = answer(Record("t.runs.requested", 1, offset, 5, None, json.dumps(body).encode()), "default").fact
+    assert isinstance(found, ev.RunAccepted)
+    return found
+
+
+@pytest.fixture
+def open_index(tmp_path: Path) -> Callable[..., RunIndex]:
+    def opened(log: Log, *, identity: str = "one", now: float = NOW) -> RunIndex:
+        index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, lambda: now)
+        index.load({PARTITION: 0}, {PARTITION: len(log.records)})
+        return index
+
+    return opened
+
+
+def _fields(run_id: str, **changes: Any) -> dict[str, Any]:
+    return {"run_id": run_id, "attempt": 1, "task_id": "t1"} | changes
+
+
+def test_a_restart_goes_on_where_the_stored_state_ends(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    run = accepted(idempotency_key="a")
+    log.add(run)
+    log.add(ev.AttemptDispatched.model_validate(_fields(run.run_id, queue="cpu", queue_id="q1")))
+    index = open_index(log)
+    index.fold(log.records)
+    asyncio.run(index.flush())
+    log.add(ev.AttemptQueued.model_validate(_fields(run.run_id, queue="cpu")))
+    unstored = index.states[run.run_id]
+
+    again = open_index(log)
+    assert again.next_offsets == {PARTITION: 2}
+    assert again.states == {run.run_id: unstored}
+    again.fold(log.records)
+    assert again.verdicts == {Verdict.NOTED: 1}
+    assert again.states[run.run_id].queued_at == NOW
+
+
+def test_what_was_folded_but_not_stored_is_folded_again(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    run = accepted(idempotency_key="a")
+    log.add(run)
+    open_index(log).fold(log.records)
+    again = open_index(log)
+    assert (again.next_offsets, again.states) == ({PARTITION: 0}, {})
+    again.fold(log.records)
+    assert again.states[run.run_id].phase is RunPhase.ACCEPTED
+
+
+def test_replay_gives_the_same_bytes_as_the_live_projection(tmp_path: Path) -> None:
+    log = Log()
+    for number in range(20):
+        run = accepted(offset=number)
+        log.add(run)
+        log.add(ev.AttemptDispatched.model_validate(_fields(run.run_id, queue="cpu", queue_id="q1")))
+        if number % 2:
+            log.add(ev.AttemptFailed.model_validate(_fields(run.run_id, reason=Reason.INTERNAL, detail="x")))
+
+    def stored(name: str, batch: int) -> list[tuple[str, bytes]]:
+        projection = Projection(tmp_path / name, identity="one")
+        index = RunIndex(projection, TOPIC, lambda: NOW)
+        index.load({PARTITION: 0}, {PARTITION: len(log.records)})
+        for start in range(0, len(log.records), batch):
+            index.fold(log.records[start : start + batch])
+            asyncio.run(index.flush())
+        found = [*projection.entries("open"), *projection.entries("ended")]
+        projection.close()
+        return found
+
+    assert stored("live", 3) == stored("replay", 1_000)
+    assert len(stored("once more", 7)) == 20
+
+
+def test_a_late_record_of_a_run_that_left_memory_meets_its_state(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    run = accepted(idempotency_key="a")
+    log.add(run)
+    log.add(ev.AttemptDispatched.model_validate(_fields(run.run_id, queue="cpu", queue_id="q1")))
+    log.add(ev.AttemptCancelled.model_validate(_fields(run.run_id)))
+    end = {"run_id": run.run_id, "run_name": "abc", "project": "p", "trainer": "t", "accepted_at": "", "ended_at": ""}
+    log.add(ev.RunCancelled.model_validate(end | {"reason": Reason.USER}))
+    index = open_index(log)
+    index.fold(log.records)
+    assert index.states[run.run_id].is_ended
+    index.release(run.run_id)
+    assert run.run_id not in index.states
+    before_the_flush = index.state_of(run.run_id)
+    asyncio.run(index.flush())
+    assert index.state_of(run.run_id) == before_the_flush
+
+    index.fold([log.add(accepted(idempotency_key="a"))])
+    index.fold([log.add(ev.RunFailed.model_validate(end | {"reason": Reason.INTERNAL}))])
+    assert (index.verdicts[Verdict.DUPLICATE], index.verdicts[Verdict.ENDED]) == (1, 1)
+    assert run.run_id not in index.states
+
+
+def test_ended_runs_leave_memory_after_a_while_and_open_ones_stay(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    first, second = accepted(idempotency_key="a"), accepted(offset=1, idempotency_key="b")
+    end = {"run_name": "abc", "project": "p", "trainer": "t", "accepted_at": "", "ended_at": "", "reason": "internal"}
+    log.add(first)
+    log.add(second)
+    log.add(ev.AttemptDispatched.model_validate(_fields(first.run_id, queue="cpu", queue_id="q1")))
+    log.add(ev.AttemptFailed.model_validate(_fields(first.run_id, reason=Reason.INTERNAL)))
+    log.add(ev.RunFailed.model_validate(end | {"run_id": first.run_id}))
+    index = open_index(log, now=NOW + KEEP_ENDED_S - 1)
+    index.fold(log.records)
+    index.release_old()
+    assert index.states.keys() == {first.run_id, second.run_id}
+    asyncio.run(index.flush())
+    later = open_index(log, now=NOW + KEEP_ENDED_S + 1)
+    later.release_old()
+    assert later.states.keys() == {second.run_id}
+
+
+def test_a_conflict_waits_for_its_answer_over_a_restart(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    log.add(accepted(idempotency_key="a"))
+    losing = accepted(offset=9, idempotency_key="a", priority=9)
+    log.add(losing)
+    index = open_index(log)
+    index.fold(log.records)
+    reply = conflict_answer(losing)
+    assert index.conflicts == {reply.run_id: losing}
+    asyncio.run(index.flush())
+
+    again = open_index(log)
+    assert again.conflicts == {reply.run_id: losing}
+    again.fold([log.add(reply)])
+    assert again.conflicts == {}
+    asyncio.run(again.flush())
+    assert open_index(log).conflicts == {}
+    again.fold([log.add(losing)])
+    assert again.conflicts == {}
+
+
+def test_a_record_that_is_no_event_of_ours_is_counted_and_passed_over(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    for value in (None, b"", b"nonsense", b'{"specversion":"1.0"}'):
+        log.add_raw(value, (("h", b"\xff"),))
+    run = accepted()
+    log.add(run)
+    index = open_index(log)
+    index.fold(log.records)
+    assert index.unreadable == 4
+    assert list(index.states) == [run.run_id]
+    assert index.has_reached({PARTITION: 5})
+    assert not index.has_reached({PARTITION: 6})
+
+
+def test_a_projection_of_another_topic_or_ahead_of_the_log_starts_over(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    log.add(accepted())
+    index = open_index(log)
+    index.fold(log.records)
+    asyncio.run(index.flush())
+    assert open_index(log).next_offsets == {PARTITION: 1}
+    assert open_index(Log()).next_offsets == {PARTITION: 0}
+    assert open_index(log).states == {}
+    index.fold([log.add(accepted(offset=1))])
+    asyncio.run(index.flush())
+    assert open_index(log, identity="two").next_offsets == {PARTITION: 0}
+
+
+def test_waiting_for_an_offset_ends_when_it_is_folded(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    log.add(accepted())
+    index = open_index(log)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(index.reached({PARTITION: 1}))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        index.fold(log.records)
+        async with asyncio.timeout(5):
+            await waiting
+
+    asyncio.run(scenario())
+
+
+def test_a_state_comes_back_from_its_bytes_as_it_was() -> None:
+    state = RunState(
+        run_id="r",
+        phase=RunPhase.ATTEMPT_FAILED,
+        accepted_offset=1,
+        offset=2,
+        digest="d",
+        tenant="default",
+        request={"a": [1, 2.5, None, "ä"]},
+        accepted_at=0.1 + 0.2,
+        priority=5,
+        reason=Reason.WORKER_LOST,
+        results={"x": {"y": 1e-300}},
+        reprioritised_by=("c1", "c2"),
+    )
+    assert decode_state(encode_state(state)) == state
+    assert encode_state(decode_state(encode_state(state))) == encode_state(state)
