@@ -38,6 +38,9 @@ from trainyard_trainer_worker.spec import (
 CANCELLED_STATUS = 143
 CANCEL_GRACE_S = 1.5
 
+# How C++ libraries say MemoryError.
+_NO_MEMORY = ("bad_alloc", "bad allocation", "Cannot allocate memory")
+
 
 class Cancelled(BaseException):
     """SIGTERM came. Not an Exception: AutoML libraries take those for a model that failed, and train on."""
@@ -49,12 +52,12 @@ def attempt(spec: AttemptSpec, emitter: Emitter) -> Outcome:
         return phases.run(spec, emitter)
     except AttemptError as error:
         return Failed(error.reason, error.detail, error.message, phases.usage(emitter))
-    except MemoryError:
-        limit = "" if spec.memory_limit_bytes is None else f" (limit: {spec.memory_limit_bytes} bytes)"
-        message = f"memory ran out in phase {emitter.phase}{limit}; use less data or a lighter estimator"
-        return Failed(Reason.OUT_OF_MEMORY, Detail.MEMORY, message, phases.usage(emitter))
     except Exception as error:  # noqa: BLE001 - the edge: whatever a library raises becomes a named outcome
         traceback.print_exc()
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            limit = "" if spec.memory_limit_bytes is None else f" (limit: {spec.memory_limit_bytes} bytes)"
+            message = f"memory ran out in phase {emitter.phase}{limit}; use less data or a lighter estimator"
+            return Failed(Reason.OUT_OF_MEMORY, Detail.MEMORY, message, phases.usage(emitter))
         message = f"{type(error).__name__} in phase {emitter.phase}: {clean(error, 500)}; the console has the traceback"
         if emitter.phase in (Phase.FIT, Phase.EVALUATE, Phase.IMPORTANCE):
             return Failed(Reason.TRAINER_ERROR, Detail.FIT_FAILED, message, phases.usage(emitter))

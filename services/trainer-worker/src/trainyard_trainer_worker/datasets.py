@@ -212,6 +212,8 @@ def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS) -> pd.DataFrame:
                 skipinitialspace=True,
             )
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        if "out of memory" in str(error):  # how the C parser says MemoryError
+            raise MemoryError from error
         raise invalid_dataset(Detail.NOT_CSV, f"the file cannot be read as CSV: {clean(error, 200)}") from error
     if frame.empty:
         raise invalid_dataset(
