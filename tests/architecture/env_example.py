@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import AliasChoices, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
@@ -68,6 +68,8 @@ def variable(settings: type[BaseSettings], field_name: str, field: FieldInfo) ->
     """The environment variable of a field."""
     if isinstance(field.validation_alias, str):
         return field.validation_alias
+    if isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[-1])
     return f"{settings.model_config.get('env_prefix', '')}{field_name}".upper()
 
 

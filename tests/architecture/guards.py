@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,3 +227,31 @@ def commands(root: Path) -> list[str]:
             elif not re.search(rf"^(?:def |async def |){attribute}\b", source.read_text(encoding="utf-8"), re.M):
                 broken.append(f"{folder}: command {name} names {attribute}, which {module} does not define")
     return broken
+
+
+def dependencies(root: Path) -> list[str]:
+    """What a distribution imports, its own pyproject.toml declares, as a dependency or an extra."""
+    providers = importlib.metadata.packages_distributions()
+    broken = set()
+    found_modules = modules(root)
+    for folder, package in DISTRIBUTIONS.items():
+        file = root / folder / "pyproject.toml"
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"] if file.is_file() else {}
+        extras = project.get("optional-dependencies", {}).values()
+        declared = {_canonical(line) for lines in (project.get("dependencies", []), *extras) for line in lines}
+        declared |= rules.COMES_WITH_RUNTIME if "trainyard-runtime" in declared else set()
+        for module in found_modules:
+            for found in module.imports() if module.package == package else ():
+                top = found.module.partition(".")[0]
+                if top == package or top in sys.stdlib_module_names:
+                    continue
+                names = {_canonical(name) for name in providers.get(top, [top])}
+                names |= {rules.ONE_WITH[name] for name in names & rules.ONE_WITH.keys()}
+                if not names & declared:
+                    broken.add(f"{folder}: {module.name} imports {top}, which pyproject.toml does not declare")
+    return sorted(broken)
+
+
+def _canonical(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else ""

@@ -39,6 +39,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
         "trainyard_runtime.outbox",
         "trainyard_devstack.clearml_api.store",
         "trainyard_devstack.clearml_api.api",  # answers 500 for the store's errors
+        "trainyard_devstack.clearml_api.__main__",  # says in one sentence that the store cannot be opened
     ),
     "starlette": ("trainyard_devstack.clearml_api",),
     "uvicorn": ("trainyard_devstack.clearml_api",),
@@ -98,6 +99,12 @@ PORT_DRIVEN = ("trainyard_dispatcher.executor", "trainyard_trainer_worker.protoc
 """Coroutines that only await their ports: the simulation drives them, so they use no primitive of asyncio."""
 
 PORT_DRIVEN_MAY = {"trainyard_runtime.failpoints", "trainyard_runtime.logs"}
+
+COMES_WITH_RUNTIME = {"pydantic", "pydantic-settings", "structlog", "prometheus-client", "trainyard-schemas"}
+"""What a distribution that depends on the runtime (with its extra `service`) need not declare again."""
+
+ONE_WITH = {"pydantic-core": "pydantic"}
+"""A distribution that is pinned by another one and is a part of it."""
 
 LONG_RUNNING = ("services/dispatcher", "services/trainer-worker", "services/stats")
 ROOMS = ("__main__", "app", "settings", "metrics", "commands")

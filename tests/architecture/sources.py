@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,8 +73,13 @@ def modules(root: Path) -> list[Module]:
         for path in sorted((source / package).rglob("*.py")):
             parts = path.relative_to(source).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found.append(Module(name, path, ast.parse(path.read_text(encoding="utf-8"), str(path))))
+            found.append(Module(name, path, _parsed(path, path.stat().st_mtime_ns)))
     return found
+
+
+@functools.cache
+def _parsed(path: Path, changed_ns: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), f"{path} of {changed_ns}")
 
 
 def within(module: str, place: str) -> bool:

@@ -23,6 +23,7 @@ ALL: tuple[Guard, ...] = (
     guards.addresses,
     guards.requirements,
     guards.commands,
+    guards.dependencies,
 )
 SERVICE = "services/stats/src/trainyard_stats"
 LATER, REGISTRY, MACHINE = ("".join(parts) for parts in (("TO", "DO"), ("py", "pi.org"), ("/wo", "rk/main")))
@@ -193,6 +194,12 @@ PLANTED: list[tuple[Guard, str, str, str]] = [
         "services/stats/pyproject.toml",
         PROJECT.replace("Apache-2.0", "MIT"),
         "services/stats: pyproject.toml does not say Apache-2.0",
+    ),
+    (
+        guards.dependencies,
+        f"{SERVICE}/app.py",
+        "import rich.console\n",
+        "services/stats: trainyard_stats.app imports rich, which pyproject.toml does not declare",
     ),
 ]
 

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 from tests.architecture import env_example
 from tests.architecture.sources import ROOT, modules
 
-VARIABLE = re.compile(r"^(?:TRAINYARD|CLEARML)_[A-Z][A-Z_]+$")
+VARIABLE = re.compile(r"^(?:TRAINYARD|CLEARML)_[A-Z][A-Z_]*[A-Z]$")
 FOREIGN = {"CLEARML_WEB_HOST": "said to children of the stack for the SDK's sake; nothing of ours reads it"}
 CLASSES = [settings for _, settings in env_example.SECTIONS]
 
@@ -51,6 +51,14 @@ def test_every_setting_says_what_it_is_and_in_which_unit(settings: type[BaseSett
         assert settings.model_config.get("frozen"), f"{settings.__name__} is not frozen"
         if field.annotation is float or field.annotation == (float | None):
             assert name.endswith(("_s", "_ms", "_bytes", "_ratio")), f"{name} has no unit"
+
+
+@pytest.mark.parametrize("settings", [*CLASSES, *env_example.WITHOUT_ENVIRONMENT], ids=lambda s: s.__name__)
+def test_no_variable_of_another_program_is_read(settings: type[BaseSettings]) -> None:
+    """A setting `host` without a prefix would be read from HOST, which login shells set."""
+    for name, field in settings.model_fields.items():
+        variable = env_example.variable(settings, name, field)
+        assert variable.startswith(("TRAINYARD_", "CLEARML_")) or variable.endswith("_IMAGE"), variable
 
 
 def test_no_settings_are_built_at_module_level() -> None:
