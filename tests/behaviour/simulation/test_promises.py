@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainyard_simulation.campaign import Report, run_campaign, run_seeds
+from trainyard_simulation.campaign import Report, run_campaign, run_search, run_seeds
 from trainyard_simulation.coverage import never_met
 from trainyard_simulation.mutations import MUTATIONS
 
@@ -19,10 +19,10 @@ BROKEN_PROMISES = {
 }
 
 
-def test_a_thousand_seeds_keep_every_promise() -> None:
-    report = run_campaign(1, 1_000, jobs=2)
+def test_a_few_hundred_seeds_keep_every_promise() -> None:
+    report = run_campaign(20_001, 20_300)
     assert report.failures == []
-    assert report.seeds == 1_000
+    assert report.seeds == 300
 
 
 @pytest.fixture(scope="module", params=sorted(MUTATIONS))
@@ -67,3 +67,16 @@ def test_twenty_thousand_seeds_keep_every_promise(campaign: Report) -> None:
 @pytest.mark.slow
 def test_twenty_thousand_seeds_meet_every_fault_at_every_effect_and_every_window(campaign: Report) -> None:
     assert never_met(campaign.coverage) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_single_fault_at_any_request_of_a_run_breaks_a_promise(seed: int) -> None:
+    report = run_search(seed, 1, jobs=2)
+    assert report.broken == ()
+    assert report.schedules > 150
+
+
+def test_the_search_notices_a_planner_that_does_not_heal() -> None:
+    broken = run_search(1, 1, mutation="no-healing").broken
+    assert broken
+    assert all("at request" in sentence for sentence in broken)

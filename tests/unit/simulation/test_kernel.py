@@ -4,14 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from trainyard_simulation.effects import Call, Effect, Signal, Sleep, Together
-from trainyard_simulation.faults import CALM, Chances, Fault
+from trainyard_simulation.faults import CALM, Chances, Fault, Script
 from trainyard_simulation.kernel import EPOCH_S, Kernel, StuckError
 from trainyard_simulation.processes import Host, Process, ProgramError
 from trainyard_simulation.world import run_seed
@@ -25,18 +24,9 @@ class Absent(Exception):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Always(Chances):
-    """The same fault at every request."""
-
-    fault: Fault = Fault.ABSENT
-
-    def pick_fault(self, rng: Random, *, is_effect: bool) -> Fault:
-        return self.fault
-
-
 def always(fault: Fault) -> Chances:
-    return Always(crash=0, pause=0, lost=1, rebalance_every_s=0, slow=0, mortal=frozenset(), fault=fault)
+    """The same fault at every request."""
+    return Script(dict.fromkeys(range(1, 100), fault), frozenset({"p"}))
 
 
 def chances(**given: Any) -> Chances:
@@ -87,7 +77,6 @@ def test_a_seed_is_the_same_schedule_in_another_process_with_other_string_hashes
         (Fault.REQUEST_LOST, 0, Lost),
         (Fault.ANSWER_LOST, 1, Lost),
         (Fault.APPLIED_LATE, 1, Lost),
-        (Fault.APPLIED_TWICE, 2, Lost),
     ],
 )
 def test_each_fault_applies_as_often_as_it_says(fault: Fault, times_applied: int, error: type[Exception]) -> None:
@@ -105,6 +94,25 @@ def test_each_fault_applies_as_often_as_it_says(fault: Fault, times_applied: int
     assert len(raised_at) == 1
     if fault is Fault.APPLIED_LATE:
         assert applied[0] > raised_at[0]
+
+
+def test_a_request_that_was_applied_twice_is_answered_or_not() -> None:
+    outcomes: set[str] = set()
+    for seed in range(20):
+        kernel = Kernel(seed, chances=always(Fault.APPLIED_TWICE))
+        applied: list[float] = []
+
+        async def program(process: Process, kernel: Kernel = kernel, applied: list[float] = applied) -> None:
+            try:
+                await effect(applied, kernel)
+            except Lost:
+                outcomes.add("lost")
+            else:
+                outcomes.add("answered")
+
+        run(kernel, program)
+        assert len(applied) == 2
+    assert outcomes == {"lost", "answered"}
 
 
 def test_without_faults_a_request_is_applied_once_and_answered() -> None:
@@ -224,8 +232,8 @@ def test_a_mortal_process_dies_where_chance_wants_it() -> None:
             await Sleep(1.0)
 
     assert run(kernel, program, until_s=500.0).incarnation > 3
-    assert kernel.coverage["crash before read"] > 0
-    assert kernel.coverage["crash after read was sent"] > 0
+    assert kernel.coverage["crash before: read"] > 0
+    assert kernel.coverage["crash after: read"] > 0
 
 
 def test_an_error_that_no_caller_handles_ends_the_simulation_with_its_cause() -> None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from trainyard_simulation.campaign import MAX_FAILURES, Failure, Report, run_campaign, run_seeds
 from trainyard_simulation.commands import app
 from trainyard_simulation.processes import ProgramError
+from trainyard_simulation.search import exposures
 
 
 def invoked(*arguments: str) -> tuple[int, str]:
@@ -71,9 +72,9 @@ def test_wrong_usage_exits_with_2_and_says_what_to_give(arguments: list[str], na
 
 
 def test_two_processes_find_what_one_finds() -> None:
-    alone, together = run_campaign(1, 450, jobs=1), run_campaign(1, 450, jobs=2)
+    alone, together = run_campaign(1, 210, jobs=1), run_campaign(1, 210, jobs=2)
     assert (alone.seeds, alone.steps, alone.coverage) == (together.seeds, together.steps, together.coverage)
-    assert together.seeds == 450
+    assert together.seeds == 210
 
 
 def test_only_the_first_failures_are_kept_and_all_are_counted() -> None:
@@ -91,3 +92,16 @@ def test_a_bug_in_the_code_under_simulation_is_a_failed_seed(monkeypatch: pytest
     monkeypatch.setattr("trainyard_simulation.campaign.run_seed", broken)
     report = run_seeds([4])
     assert report.failures == [Failure(4, ("planner-1: KeyError in 4",))]
+
+
+def test_a_search_says_how_many_schedules_it_went_through() -> None:
+    code, output = invoked("--exhaustive", "1", "--seed", "3", "--jobs", "1", "--json")
+    document = json.loads(output)
+    assert (code, document["broken"]) == (0, [])
+    assert document["schedules"] == 1 + sum(len(met.faults()) for met in exposures(3))
+
+
+def test_a_broken_search_names_the_fault_and_exits_with_1() -> None:
+    code, output = invoked("--exhaustive", "1", "--seed", "1", "--jobs", "1", "--mutation", "no-healing")
+    assert code == 1
+    assert "BROKEN  seed 1, crash " in output

@@ -14,6 +14,7 @@ from typing import Any
 from trainyard_simulation.coverage import never_met
 from trainyard_simulation.mutations import MUTATIONS
 from trainyard_simulation.processes import ProgramError
+from trainyard_simulation.search import exposures, search, search_below
 from trainyard_simulation.world import run_seed
 
 CHUNK_SEEDS = 200
@@ -102,6 +103,38 @@ def run_campaign(
         total.seconds = time.perf_counter() - began
         on_progress(total)
     return total
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport:
+    """What a bounded exhaustive search found: how many schedules there were, and those that broke a promise."""
+
+    schedules: int
+    broken: tuple[str, ...]
+
+
+def run_search(seed: int, depth: int, *, jobs: int = 1, mutation: str | None = None) -> SearchReport:
+    """Every placement of up to `depth` faults in the world of `seed`, in `jobs` processes."""
+    requests = range(1, len(exposures(seed)) + 1)
+    calls = [(seed, first, depth, mutation) for first in requests] if depth else []
+    parts = [_search_part(seed, 0, 0, mutation)]
+    if jobs <= 1:
+        parts += [_search_part(*call) for call in calls]
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            parts += [done.result() for done in [pool.submit(_search_part, *call) for call in calls]]
+    return SearchReport(sum(p.schedules for p in parts), tuple(b for p in parts for b in p.broken))
+
+
+def _search_part(seed: int, first: int, depth: int, mutation: str | None) -> SearchReport:
+    schedules = 0
+    broken: list[str] = []
+    with MUTATIONS[mutation]() if mutation is not None else nullcontext():
+        for placement in search_below(seed, first, depth) if first else search(seed, 0):
+            schedules += 1
+            if placement.messages:
+                broken.append(str(placement))
+    return SearchReport(schedules, tuple(broken[:MAX_FAILURES]))
 
 
 def _parts(chunks: list[range], jobs: int, mutation: str | None) -> Iterator[Report]:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from trainyard_simulation.campaign import Report, run_campaign
+from trainyard_simulation.campaign import Report, run_campaign, run_search
 from trainyard_simulation.mutations import MUTATIONS
 from trainyard_simulation.world import run_seed
 
@@ -24,6 +24,10 @@ def sim(
     seed: Annotated[int | None, typer.Option(min=0, help="Run only this seed.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: show every step.")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    exhaustive: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="With --seed: one run, and every placement of up to so many faults."),
+    ] = None,
     mutation: Annotated[
         str | None, typer.Option(help=f"Tear a hole into the protocol first: {', '.join(MUTATIONS)}.")
     ] = None,
@@ -36,12 +40,15 @@ def sim(
     """
     if mutation is not None and mutation not in MUTATIONS:
         raise typer.BadParameter(f"'{mutation}' is none of {', '.join(MUTATIONS)}", param_hint="--mutation")
+    jobs = jobs or os.cpu_count() or 1
+    if exhaustive is not None:
+        raise typer.Exit(_all(1 if seed is None else seed, exhaustive, jobs, mutation, as_json))
     if seed is not None:
         raise typer.Exit(_one(seed, trace, mutation, as_json))
     if trace:
         raise typer.BadParameter("shows one seed; name it with --seed", param_hint="--trace")
     first, last = _range_of(seeds)
-    raise typer.Exit(_many(first, last, jobs or os.cpu_count() or 1, mutation, as_json))
+    raise typer.Exit(_many(first, last, jobs, mutation, as_json))
 
 
 def _range_of(text: str) -> tuple[int, int]:
@@ -75,6 +82,19 @@ def _one(seed: int, trace: bool, mutation: str | None, as_json: bool) -> int:
         state = "broken" if violations else "all promises kept"
         typer.echo(f"seed {seed}: {state}; {result.steps} steps, {result.virtual_s:.0f} s simulated, {result.digest}")
     return 1 if violations else 0
+
+
+def _all(seed: int, depth: int, jobs: int, mutation: str | None, as_json: bool) -> int:
+    report = run_search(seed, depth, jobs=jobs, mutation=mutation)
+    if as_json:
+        typer.echo(json.dumps({"schedules": report.schedules, "broken": list(report.broken)}))
+    else:
+        for sentence in report.broken:
+            typer.echo(f"BROKEN  {sentence}")
+        typer.echo(
+            f"{report.schedules:,} schedules: every placement of up to {depth} faults in the world of seed {seed}"
+        )
+    return 1 if report.broken else 0
 
 
 def _many(first: int, last: int, jobs: int, mutation: str | None, as_json: bool) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
 
 class Fault(StrEnum):
-    """What may happen to one request."""
+    """What may befall one request, or the process that sends it."""
 
+    CRASH_BEFORE = "crash before"  # its process dies instead of sending it
+    CRASH_AFTER = "crash after"  # its process dies while it waits; what was sent is applied all the same
+    PAUSE_BEFORE = "pause before"  # its process is stopped and sends it when it resumes
+    PAUSE_AFTER = "pause after"  # its process is stopped while it waits
     ABSENT = "server absent"  # surely not applied
     REQUEST_LOST = "request lost"  # not applied, and the caller does not know
     ANSWER_LOST = "answer lost"  # applied, and the caller does not know
@@ -17,19 +22,35 @@ class Fault(StrEnum):
     APPLIED_TWICE = "applied twice"  # a transport below sent it again
 
 
-_EFFECT_FAULTS = (
-    Fault.ABSENT,
-    Fault.REQUEST_LOST,
-    Fault.ANSWER_LOST,
-    Fault.ANSWER_LOST,
-    Fault.APPLIED_LATE,
-    Fault.APPLIED_TWICE,
-)
+DEATHS = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
+PAUSES = (Fault.PAUSE_BEFORE, Fault.PAUSE_AFTER)
+LOSSES = (Fault.ABSENT, Fault.REQUEST_LOST, Fault.ANSWER_LOST, Fault.APPLIED_LATE, Fault.APPLIED_TWICE)
+_DRAWN_LOSSES = (*LOSSES, Fault.ANSWER_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What can befall a request: may its process die or pause, can the server be absent, does the request do anything
+
+    (a read is repeated at will, so for it a lost answer is the same as an absent server).
+    """
+
+    dies: bool
+    pauses: bool
+    is_absent: bool
+    is_effect: bool
+
+    def faults(self) -> tuple[Fault, ...]:
+        """All that can befall it."""
+        losses = LOSSES if self.is_effect else (Fault.ABSENT,) if self.is_absent else ()
+        return (*(DEATHS if self.dies else ()), *(PAUSES if self.pauses else ()), *losses)
+
+
 _RATES = (0.0, 0.005, 0.02, 0.06)
 _LOST_RATES = (0.0, 0.02, 0.08, 0.25)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chances:
     """The chances of one seed. Rates are per request; all times in seconds of virtual time."""
 
@@ -52,8 +73,26 @@ class Chances:
             mortal=mortal,
         )
 
-    def hits(self, rng: Random, rate: float) -> bool:
-        return rate > 0.0 and rng.random() < rate
+    def befall(self, rng: Random, exposed: Exposure) -> tuple[Fault, ...]:
+        """What befalls a request: nothing, something to its process, something on its way, or both."""
+        fault: Fault | None = None
+        if exposed.pauses:
+            if exposed.dies and self.crash and rng.random() < self.crash:
+                fault = DEATHS[rng.random() < 0.5]
+            elif self.pause and rng.random() < self.pause:
+                fault = PAUSES[rng.random() < 0.5]
+        loss: Fault | None = None
+        if self.lost and rng.random() < self.lost:
+            loss = self.drawn_loss(rng, exposed)
+        if fault is None:
+            return () if loss is None else (loss,)
+        return (fault,) if loss is None else (fault, loss)
+
+    def drawn_loss(self, rng: Random, exposed: Exposure) -> Fault | None:
+        """One of the losses that the request is exposed to."""
+        if exposed.is_effect:
+            return _DRAWN_LOSSES[int(rng.random() * len(_DRAWN_LOSSES))]
+        return Fault.ABSENT if exposed.is_absent else None
 
     def latency_s(self, rng: Random) -> float:
         """One way of one message: 1 to 20 ms, and now and then up to 8 s."""
@@ -76,9 +115,22 @@ class Chances:
     def restart_delay_s(self, rng: Random) -> float:
         return 0.2 + rng.random() ** 2 * 15.0
 
-    def pick_fault(self, rng: Random, *, is_effect: bool) -> Fault:
-        """A read is repeated at will, so it can only be absent."""
-        return _EFFECT_FAULTS[int(rng.random() * len(_EFFECT_FAULTS))] if is_effect else Fault.ABSENT
+
+class Script(Chances):
+    """No chance at all: exactly these faults, at the requests of these numbers, counted from 1.
+
+    `exposures` keeps what each request of the schedule was exposed to, for whoever writes the next script.
+    """
+
+    def __init__(self, faults: Mapping[int, Fault], mortal: frozenset[str]) -> None:
+        super().__init__(crash=0.0, pause=0.0, lost=0.0, rebalance_every_s=0.0, slow=0.0, mortal=mortal)
+        self.faults = faults
+        self.exposures: list[Exposure] = []
+
+    def befall(self, rng: Random, exposed: Exposure) -> tuple[Fault, ...]:
+        self.exposures.append(exposed)
+        fault = self.faults.get(len(self.exposures))
+        return (fault,) if fault is not None and fault in exposed.faults() else ()
 
 
 CALM = Chances(crash=0.0, pause=0.0, lost=0.0, rebalance_every_s=0.0, slow=0.0, mortal=frozenset())

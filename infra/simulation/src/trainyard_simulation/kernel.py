@@ -10,15 +10,19 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from itertools import product
 from random import Random
 from typing import Any
 
 from trainyard_simulation.effects import Call, Effect
-from trainyard_simulation.faults import CALM, Chances, Fault
+from trainyard_simulation.faults import CALM, Chances, Exposure, Fault
 from trainyard_simulation.processes import Host, Process, Task
 
 EPOCH_S = 1_767_225_600.0
 """Virtual time begins here: 2026-01-01T00:00:00Z, in seconds since the epoch."""
+
+
+_EXPOSURES = {key: Exposure(*key) for key in product((False, True), repeat=4)}
 
 
 class StuckError(RuntimeError):
@@ -97,44 +101,53 @@ class Kernel:
         if not self.faults_on:
             self.after(there, self._arrive, call, task, back, True)
             return
-        if process.name in chances.mortal:
-            if not process.shielded and chances.hits(rng, chances.crash):
-                if rng.random() < 0.5:
-                    self.coverage[f"crash before {call.label}"] += 1
-                    self.hosts[process.name].kill()
-                    return
-                self.coverage[f"crash after {call.label} was sent"] += 1
-                self.after(rng.random() * (there + back), self._kill, process)
-            elif chances.hits(rng, chances.pause):
+        is_effect = call.unknown is not None
+        is_mortal = process.name in chances.mortal
+        exposed = _EXPOSURES[is_mortal and not process.shielded, is_mortal, call.unavailable is not None, is_effect]
+        loss: Fault | None = None
+        for fault in chances.befall(rng, exposed):
+            self.coverage[f"{fault.value}: {call.label}"] += 1
+            if tracing:
+                self.note(process.writer, f"{fault.value}: {call.label}")
+            if fault is Fault.CRASH_BEFORE:
+                self.hosts[process.name].kill()
+                return
+            if fault is Fault.PAUSE_BEFORE:
                 length = chances.pause_s(rng)
-                self.coverage[f"pause at {call.label}"] += 1
-                if tracing:
-                    self.note(process.writer, f"is paused for {length:.1f} s at {call.label}")
-                if rng.random() < 0.5:
-                    self._pause(process, length)
-                    self.after(length, self.begin_call_again, call, task)
-                    return
-                self.after(rng.random() * (there + back), self._pause, process, length)
-        if not chances.hits(rng, chances.lost):
+                self._pause(process, length)
+                self.after(length, self.begin_call_again, call, task)
+                return
+            if fault is Fault.CRASH_AFTER:
+                self.after(rng.random() * (there + back), self._kill, process)
+            elif fault is Fault.PAUSE_AFTER:
+                self.after(rng.random() * (there + back), self._pause, process, chances.pause_s(rng))
+            else:
+                loss = fault
+        if loss is None:
             self.after(there, self._arrive, call, task, back, True)
+        else:
+            self._lose(call, task, loss, there, back)
+
+    def _lose(self, call: Call, task: Task, loss: Fault, there_s: float, back_s: float) -> None:
+        chances, rng = self.chances, self.rng
+        timeout = there_s + chances.timeout_s(rng)
+        if loss is Fault.ABSENT:
+            error = call.unavailable or call.unknown
+            assert error is not None
+            self.after(there_s + back_s, task.resume, None, error())
             return
-        fault = chances.pick_fault(rng, is_effect=call.unknown is not None)
-        self.coverage[f"{fault.value}: {call.label}"] += 1
-        if tracing:
-            self.note(process.writer, f"{call.label}: {fault.value}")
-        timeout = there + chances.timeout_s(rng)
-        error = (call.unavailable or call.unknown) if fault is Fault.ABSENT else (call.unknown or call.unavailable)
-        if error is None:
-            self.after(there, self._arrive, call, task, back, True)
-            return
-        if fault is Fault.ANSWER_LOST:
-            self.after(there, self._arrive, call, task, back, False)
-        elif fault is Fault.APPLIED_LATE:
-            self.after(timeout + chances.late_s(rng), self._arrive, call, task, back, False)
-        elif fault is Fault.APPLIED_TWICE:
-            self.after(there, self._arrive, call, task, back, False)
-            self.after(there + chances.latency_s(rng), self._arrive, call, task, back, False)
-        self.after(there + back if fault is Fault.ABSENT else timeout, task.resume, None, error())
+        is_answered = False
+        if loss is Fault.ANSWER_LOST:
+            self.after(there_s, self._arrive, call, task, back_s, False)
+        elif loss is Fault.APPLIED_LATE:
+            self.after(timeout + chances.late_s(rng), self._arrive, call, task, back_s, False)
+        elif loss is Fault.APPLIED_TWICE:
+            is_answered = rng.random() < 0.5
+            self.after(there_s, self._arrive, call, task, back_s, is_answered)
+            self.after(there_s + chances.latency_s(rng) * 2, self._arrive, call, task, back_s, False)
+        if not is_answered:
+            assert call.unknown is not None
+            self.after(timeout, task.resume, None, call.unknown())
 
     def begin_call_again(self, call: Call, task: Task) -> None:
         """Send what a pause held back before it was sent."""

@@ -86,6 +86,11 @@ def drawn_intents(rng: Random) -> list[Intent]:
     return intents
 
 
+def one_intent() -> Intent:
+    """The simplest thing to ask for."""
+    return _keyed("k", "only")
+
+
 def _keyed(key: str, variant: str) -> Intent:
     return Intent(Kind.KEYED, key, variant, _body(variant, idempotency_key=key))
 

@@ -21,12 +21,12 @@ from trainyard_simulation.clearml import ClearML
 from trainyard_simulation.copier import Copier
 from trainyard_simulation.effects import Effect
 from trainyard_simulation.evidence import Evidence, TaskLeft
-from trainyard_simulation.faults import Chances
+from trainyard_simulation.faults import Chances, Script
 from trainyard_simulation.intake import Intake
 from trainyard_simulation.kernel import EPOCH_S, Kernel, StuckError
 from trainyard_simulation.planner import Planner, Surroundings
 from trainyard_simulation.processes import Host, Process
-from trainyard_simulation.producers import Acknowledged, drawn_intents, produce
+from trainyard_simulation.producers import Acknowledged, drawn_intents, one_intent, produce
 from trainyard_simulation.worker import Workshop, work
 
 TENANT = "default"
@@ -38,6 +38,9 @@ LATEST_REST_S = 1_500.0
 
 SETTLING_S = 130.0
 """How long what is still on its way (paused processes, late requests) may yet do harm after all runs have ended."""
+
+SCRIPTED_S = 40.0
+"""How long a scripted world may meet its faults: one run takes about 10 s."""
 
 ROUTING = Routing(by_trainer={}, agents={"cpu": QUEUE}, default_queue=QUEUE, images={})
 
@@ -57,10 +60,11 @@ class Result:
 
 @dataclass(slots=True)
 class World:
-    """The parts of one world, put together."""
+    """The parts of one world, put together. With a script: one run, and only the faults that are written there."""
 
     seed: int
     trace: bool = False
+    script: Script | None = None
     kernel: Kernel = field(init=False)
     broker: Broker = field(init=False)
     clearml: ClearML = field(init=False)
@@ -70,7 +74,7 @@ class World:
 
     def __post_init__(self) -> None:
         kernel = self.kernel = Kernel(self.seed, trace=self.trace)
-        kernel.chances = Chances.drawn(kernel.rng, MORTAL)
+        kernel.chances = self.script or Chances.drawn(kernel.rng, MORTAL)
         broker = self.broker = Broker(kernel, as_bytes=self.seed % 16 == 0)
         clearml = self.clearml = ClearML(kernel, [QUEUE])
         self.shop = Workshop(kernel, broker, clearml, [f"q-{QUEUE}"], PREFIX)
@@ -112,7 +116,7 @@ class World:
                 host = Host(kernel, f"{name}-{number}", program, died)
                 kernel.after(kernel.rng.random() * 3.0, host.start)
         clients = Process("client", 1)
-        intents = drawn_intents(kernel.rng)
+        intents = drawn_intents(kernel.rng) if self.script is None else [one_intent()]
         self.wanted = len(intents)
         for intent in intents:
             kernel.spawn(clients, produce(kernel, broker, intent, self.acknowledged), "produce")
@@ -122,7 +126,7 @@ class World:
     def run(self) -> Result:
         """Let it happen, repair it, wait for rest, and check."""
         kernel = self.kernel
-        faults_end_s = 8.0 + kernel.rng.random() * 50.0
+        faults_end_s = 8.0 + kernel.rng.random() * 50.0 if self.script is None else SCRIPTED_S
         came_to_rest = False
         try:
             kernel.run_until(EPOCH_S + faults_end_s)
