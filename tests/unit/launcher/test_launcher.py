@@ -212,3 +212,22 @@ def test_the_run_set_is_lean() -> None:
     heavy = {"torch", "catboost", "xgboost", "clearml", "ray", "pytest", "uv"}
     assert not names & heavy
     assert not [name for name in names if name.startswith("nvidia")]
+
+
+def test_requirements_are_installed_in_batches_that_can_be_resumed(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[list[str]] = []
+
+    def note(arguments: list[str], _done: str) -> None:
+        assert "--require-hashes" in arguments
+        batches.append(Path(arguments[-1]).read_text(encoding="utf-8").splitlines())
+
+    monkeypatch.setattr(launcher, "pip", note)
+    Path(launcher.HOME).mkdir()
+    launcher.install_locked(["build.txt", "run.txt"])
+    entries = [entry for batch in batches for entry in batch]
+    text = "".join((ROOT / "requirements" / name).read_text(encoding="utf-8") for name in ("build.txt", "run.txt"))
+    assert len(batches) > 3
+    assert len(entries) == text.count("==") - text.count("sys_platform ==") - text.count("python_full_version ==")
+    assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
