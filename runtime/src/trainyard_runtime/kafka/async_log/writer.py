@@ -76,10 +76,11 @@ class LogWriter:
             raise LogUnavailable(f"{topic} takes no records now ({describe(error)})") from error
         try:
             async with asyncio.timeout(1.5 * self._timeout_ms / 1000):
-                metadata = await delivery
+                metadata = await asyncio.shield(delivery)  # else a cancelled caller would cancel the delivery itself
         except MessageSizeTooLargeError as error:
             raise LogRefused(f"the broker refused a record for {topic} as too large") from error
         except (KafkaError, TimeoutError, asyncio.CancelledError) as error:
+            delivery.add_done_callback(_take_note)
             if isinstance(error, asyncio.CancelledError) and not delivery.cancelled():
                 raise
             self._replace(producer)
@@ -141,6 +142,12 @@ async def _send(
         sent = await producer.send_batch(batch, topic, partition=partition)
     delivery: asyncio.Future[Any] = sent
     return delivery
+
+
+def _take_note(delivery: asyncio.Future[Any]) -> None:
+    """A delivery that nobody waits for any more may fail in silence."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
