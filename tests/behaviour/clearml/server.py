@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from trainyard_runtime.clearml import ClearMLSettings
 
-READY_S = 20.0
+READY_S = 30.0
+ENDED_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def embedded_server(data: Path, *arguments: str) -> Iterator[ClearMLServer]:
     finally:
         process.terminate()
         try:
-            assert process.wait(timeout=2.5) == 0
+            assert process.wait(timeout=ENDED_S) == 0
         finally:
             process.kill()
             process.wait()

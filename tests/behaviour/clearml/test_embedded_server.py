@@ -160,15 +160,17 @@ def test_a_killed_server_loses_nothing_it_answered(tmp_path: Path) -> None:
 
 
 def test_the_server_ends_in_two_seconds_though_a_client_holds_a_connection(tmp_path: Path) -> None:
+    before = time.monotonic()
     with contextlib.ExitStack() as open_connections:
         with embedded_server(tmp_path) as server:
+            start_s = time.monotonic() - before
             for address in (server.api, server.files):
                 parts = urlsplit(address)
                 connection = socket.create_connection((parts.hostname, parts.port))
                 open_connections.enter_context(contextlib.closing(connection))
                 connection.sendall(b"POST /tasks.create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             started = time.monotonic()
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 2.0 + start_s  # how long a start takes says how busy this machine is
 
 
 @pytest.mark.parametrize("problem", ["taken port", "no database"])

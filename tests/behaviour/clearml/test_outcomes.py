@@ -176,7 +176,7 @@ def test_a_login_that_fails_means_that_the_effect_was_not_executed(clearml_serve
     run(clearml_server, act)
 
 
-def test_an_answer_that_comes_too_late_is_an_unknown_outcome_and_a_read_does_not_wait_for_it_again(
+def test_a_late_answer_is_an_unknown_outcome_and_a_read_does_not_wait_for_another(
     clearml_server: ClearMLServer,
 ) -> None:
     async def main() -> None:
