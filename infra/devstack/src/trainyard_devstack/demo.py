@@ -35,6 +35,8 @@ from trainyard_submitter.runs_view import number, run_json, seconds_by_phase
 EXIT_NOT_COMPLETED = 1
 # Five runs of 2 to 8 s each on two cores; a machine ten times slower still gets through.
 RUNS_TIMEOUT_S = 600.0
+# A supervisor takes its lock within 0.5 s of its start.
+SUPERVISOR_LOCK_S = 3.0
 
 demo_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -98,17 +100,28 @@ def _stack(settings: StackSettings, console: Console, *, keep: bool) -> Iterator
     def tell(sentence: str) -> None:
         console.print(Text(sentence))
 
+    if not running_before:
+        tell("Starting Kafka, a ClearML API and the services ...")
     try:
-        if not running_before:
-            tell("Starting Kafka, a ClearML API and the services ...")
         status, started = start_stack(settings, tell)
+    except BaseException:
+        if not running_before:
+            _end_half_started(settings)
+        raise
+    try:
         ready_s = time.monotonic() - begun
         tell(f"The stack {f'is ready after {ready_s:.1f} s' if started else 'runs already'}: Kafka {status.bootstrap}.")
         yield status, ready_s
     finally:
-        # Also where the start failed half-way or was interrupted: nothing is left behind.
-        if not running_before and not keep:
+        if started and not keep:
             stop_stack(settings)
+
+
+def _end_half_started(settings: StackSettings) -> None:
+    """End a supervisor that was just started, and may not hold its lock yet."""
+    deadline = time.monotonic() + SUPERVISOR_LOCK_S
+    while not stop_stack(settings) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _train(status: StackStatus, wanted: Sequence[DemoRun], console: Console) -> list[_Trained]:

@@ -1,0 +1,63 @@
+"""`trainyard demo` as a newcomer starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Stack
+
+
+@pytest.mark.slow
+def test_the_demo_trains_every_run_above_its_floor_and_leaves_a_stack_that_it_did_not_start(stack: Stack) -> None:
+    before = stack.status()
+    done = stack.trainyard("demo", "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    runs = json.loads(line)["runs"]
+    assert len(runs) == len(json.loads((ROOT / "examples" / "demo.json").read_text())["runs"])
+    for run in runs:
+        assert run["state"] == "completed"
+        assert run["reached"] is True
+        assert {"run_id", "run_name", "trainer", "metric", "value", "baseline", "seconds", "model"} <= run.keys()
+        assert {"queue", "fit", "total"} <= run["seconds"].keys()
+        assert run["model"]["uri"].startswith("http://")
+    assert {run["trainer"] for run in runs} == {"flaml", "sklearn"}
+    assert "attempt succeeded" in done.stderr
+    assert stack.status()["services"] == before["services"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_the_demo_ends_all_that_it_started(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TRAINYARD_", "CLEARML_"))}
+    environment["TRAINYARD_HOME"] = str(tmp_path / "home")
+    command = [sys.executable, "-m", "trainyard_submitter"]
+    demo = subprocess.Popen([*command, "demo"], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    assert demo.stdout is not None
+    with demo.stdout:
+        for line in demo.stdout:
+            if "dispatched" in line:
+                demo.send_signal(signal.SIGINT)
+                break
+        demo.stdout.read()
+    assert demo.wait(timeout=60) == 130
+    status = subprocess.run([*command, "status"], capture_output=True, cwd=ROOT, env=environment, check=False)
+    assert status.returncode == 5
+    assert _processes_of(tmp_path) == []
+
+
+def _processes_of(home: Path) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and str(home).encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+    return found
