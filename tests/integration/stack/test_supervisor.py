@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
 
 from trainyard_devstack.control import StackStatus, stack_status, start_stack, stop_stack
 from trainyard_devstack.errors import DevstackError
 from trainyard_devstack.home_files import running_supervisor
+from trainyard_devstack.kafka_broker import EmbeddedKafka
 from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import Home
 from trainyard_runtime.kafka.admin import broker_answers
@@ -133,8 +135,6 @@ def test_the_keys_can_be_read_by_their_owner_only(stack: Running) -> None:
 
 
 def test_every_declared_topic_is_there(stack: Running) -> None:
-    from kafka import KafkaAdminClient
-
     admin = KafkaAdminClient(bootstrap_servers=stack.status().bootstrap)
     topics = set(admin.list_topics())
     admin.close()
@@ -239,3 +239,14 @@ def test_a_service_that_cannot_work_is_named_with_its_log(tmp_path: Path) -> Non
         assert running.process.poll() is None
     finally:
         running.end()
+
+
+def test_topics_that_would_lose_records_stop_the_start_with_the_remedy(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with EmbeddedKafka(home.kafka) as kafka:
+        admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        admin.create_topics({"trainyard.runs.lifecycle": {"num_partitions": 3, "replication_factor": 1}})
+        admin.close()
+    with pytest.raises(DevstackError, match=r"runs\.lifecycle has 3 partitions .* start with --fresh"):
+        start_stack(StackSettings(home=tmp_path, ready_timeout_s=DEADLINE_S), lambda _sentence: None)
+    assert running_supervisor(home) is None
