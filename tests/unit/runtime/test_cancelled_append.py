@@ -17,9 +17,11 @@ class Producer:
 
     def __init__(self) -> None:
         self.deliveries: list[asyncio.Future[Any]] = []
+        self.sent = asyncio.Event()
 
     async def send(self, topic: str, **record: Any) -> asyncio.Future[Any]:
         self.deliveries.append(asyncio.get_running_loop().create_future())
+        self.sent.set()
         return self.deliveries[-1]
 
     async def stop(self) -> None:
@@ -33,8 +35,7 @@ def test_a_cancelled_append_is_cancelled_and_leaves_the_delivery_alone() -> None
         writer, producer = LogWriter(KafkaSettings(bootstrap="127.0.0.1:1")), Producer()
         writer._producer = producer
         appending = asyncio.create_task(writer.append("t", partition=0, key=None, value=b"x"))
-        while not producer.deliveries:
-            await asyncio.sleep(0)
+        await producer.sent.wait()
         await asyncio.sleep(0)
         appending.cancel()
         with pytest.raises(asyncio.CancelledError):
