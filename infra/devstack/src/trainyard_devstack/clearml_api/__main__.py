@@ -55,9 +55,13 @@ def main(args: list[str] | None = None) -> int:
             backlog=512,
         )
     )
-    # uvicorn raises the signal that ended it once more, for the handler that was there before
+
+    def end(*_: object) -> None:
+        runner.should_exit = True
+
+    # for a signal before uvicorn listens to them, and for the one that ended it, which it raises once more
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, end)
     log.info(
         "listening",
         api=f"http://{settings.host}:{api.getsockname()[1]}",
