@@ -13,6 +13,8 @@ ENOUGH_SEEDS = 4_000
 
 BROKEN_PROMISES = {
     "last-dispatched-wins": "invariant 2",
+    "last-started-wins": "invariant 3",
+    "conflicts-ignored": "invariant 1",
     "no-status-reread": "invariant 2",
     "no-healing": "invariant 8",
     "any-claim-trains": "invariant 3",

@@ -20,7 +20,6 @@ from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 from trainyard_simulation.wire import through_bytes
 
-LIFECYCLE = TopicName.RUNS_LIFECYCLE.value
 REQUESTED = TopicName.RUNS_REQUESTED.value
 DEAD_LETTER = TopicName.RUNS_REQUESTED_DEAD_LETTER.value
 T = TypeVar("T")

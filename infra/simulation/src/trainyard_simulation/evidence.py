@@ -35,7 +35,6 @@ class Evidence:
     """
 
     came_to_rest: bool
-    tenant: str
     acknowledged: tuple[Acknowledged, ...]
     requested: Mapping[int, tuple[Record, ...]]
     lifecycle: Mapping[int, tuple[Event, ...]]

@@ -13,6 +13,8 @@ from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 
 SESSION_TIMEOUT_S = 10.0
+LATE_NEWS_S = 20.0
+"""How long a member may go on as before after a rebalance: two then act for one partition."""
 
 
 class StaleGeneration(Exception):
@@ -81,8 +83,11 @@ class Group:
 
     def _tell_later(self, member: Member) -> None:
         rng = self._kernel.rng
-        delay = rng.random() * (4.0 if self._kernel.faults_on and rng.random() < 0.3 else 0.1)
-        self._kernel.after(delay, self._tell, member)
+        latest_s = 0.1
+        if self._kernel.faults_on:
+            luck = rng.random()
+            latest_s = LATE_NEWS_S if luck < 0.15 else 4.0 if luck < 0.4 else 0.1
+        self._kernel.after(rng.random() * latest_s, self._tell, member)
 
     def _tell(self, member: Member) -> None:
         process = member.process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from trainyard_dispatcher import executor, plan
 from trainyard_dispatcher.plan import Action, Known
 from trainyard_schemas import lifecycle
-from trainyard_schemas.events import AttemptDispatched, Event
+from trainyard_schemas.events import AttemptDispatched, AttemptStarted, Event
 from trainyard_schemas.lifecycle import RunState, Verdict
 from trainyard_schemas.vocabulary import EventType, RunPhase
 from trainyard_trainer_worker import protocol
@@ -27,29 +27,53 @@ def _replaced(module: ModuleType, name: str, make: Callable[[Any], Any]) -> Iter
         setattr(module, name, original)
 
 
+Rule = Callable[[RunState, Event], RunState | Verdict]
+
+
 @contextmanager
-def _last_dispatched_wins() -> Iterator[None]:
-    """The fold takes every `dispatched` of an attempt that nobody has claimed, not only the first."""
+def _rule_replaced(event_type: EventType, make: Callable[[Rule], Rule]) -> Iterator[None]:
     rules: Any = lifecycle._RULES
-    original = rules[EventType.ATTEMPT_DISPATCHED]
-
-    def rule(state: RunState, event: Event) -> RunState | Verdict:
-        fact = event.fact
-        assert isinstance(fact, AttemptDispatched)
-        if state.phase is RunPhase.DISPATCHED and fact.attempt == state.attempt and fact.task_id != state.task_id:
-            return replace(state, task_id=fact.task_id, queued_at=None)
-        outcome: RunState | Verdict = original(state, event)
-        return outcome
-
-    rules[EventType.ATTEMPT_DISPATCHED] = rule
+    original = rules[event_type]
+    rules[event_type] = make(original)
     try:
         yield
     finally:
-        rules[EventType.ATTEMPT_DISPATCHED] = original
+        rules[event_type] = original
 
 
-@contextmanager
-def _no_status_reread() -> Iterator[None]:
+def _last_dispatched_wins() -> AbstractContextManager[None]:
+    """The fold takes every `dispatched` of an attempt that nobody has claimed, not only the first."""
+
+    def make(original: Rule) -> Rule:
+        def rule(state: RunState, event: Event) -> RunState | Verdict:
+            fact = event.fact
+            assert isinstance(fact, AttemptDispatched)
+            if state.phase is RunPhase.DISPATCHED and fact.attempt == state.attempt and fact.task_id != state.task_id:
+                return replace(state, task_id=fact.task_id, queued_at=None)
+            return original(state, event)
+
+        return rule
+
+    return _rule_replaced(EventType.ATTEMPT_DISPATCHED, make)
+
+
+def _last_started_wins() -> AbstractContextManager[None]:
+    """The fold takes every `started` of the attempt's task, not only the first."""
+
+    def make(original: Rule) -> Rule:
+        def rule(state: RunState, event: Event) -> RunState | Verdict:
+            fact = event.fact
+            assert isinstance(fact, AttemptStarted)
+            if state.phase is RunPhase.STARTED and fact.task_id == state.task_id and fact.claim != state.claim:
+                return replace(state, claim=fact.claim, worker=fact.worker)
+            return original(state, event)
+
+        return rule
+
+    return _rule_replaced(EventType.ATTEMPT_STARTED, make)
+
+
+def _no_status_reread() -> AbstractContextManager[None]:
     """After an enqueue with an unknown outcome the task is enqueued again, whatever its status is by then."""
 
     def make(original: Callable[[Action, Known], Known]) -> Callable[[Action, Known], Known]:
@@ -58,12 +82,10 @@ def _no_status_reread() -> Iterator[None]:
 
         return forget
 
-    with _replaced(executor, "_forget", make):
-        yield
+    return _replaced(executor, "_forget", make)
 
 
-@contextmanager
-def _no_healing() -> Iterator[None]:
+def _no_healing() -> AbstractContextManager[None]:
     """A planner brings only those tasks into their queue that it created itself."""
 
     def make(
@@ -74,21 +96,25 @@ def _no_healing() -> Iterator[None]:
 
         return toward_queue
 
-    with _replaced(plan, "_toward_queue", make):
-        yield
+    return _replaced(plan, "_toward_queue", make)
 
 
-@contextmanager
-def _any_claim_trains() -> Iterator[None]:
+def _any_claim_trains() -> AbstractContextManager[None]:
     """A worker trains once its `started` is acknowledged, without looking whether it won."""
-    with _replaced(protocol, "claim_won", lambda _: lambda *_arguments: True):
-        yield
+    return _replaced(protocol, "claim_won", lambda _: lambda *_arguments: True)
 
 
-MUTATIONS: dict[str, Callable[[], Any]] = {
+def _conflicts_ignored() -> AbstractContextManager[None]:
+    """A planner does not answer the request that lost its key to another one."""
+    return _replaced(plan, "reject_conflicts", lambda _: lambda *_arguments: [])
+
+
+MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "last-dispatched-wins": _last_dispatched_wins,
+    "last-started-wins": _last_started_wins,
     "no-status-reread": _no_status_reread,
     "no-healing": _no_healing,
     "any-claim-trains": _any_claim_trains,
+    "conflicts-ignored": _conflicts_ignored,
 }
 """Each is a context manager that patches the production code while it is open."""

@@ -162,7 +162,6 @@ class World:
         broker, clearml = self.broker, self.clearml
         return Evidence(
             came_to_rest=came_to_rest,
-            tenant=TENANT,
             acknowledged=tuple(self.acknowledged),
             requested={p: tuple(log) for p, log in broker.requested.items()},
             lifecycle={p: tuple(r.event for r in log) for p, log in broker.lifecycle.items()},
