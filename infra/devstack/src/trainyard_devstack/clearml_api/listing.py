@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, Final
 
 from trainyard_devstack.clearml_api import query
@@ -27,23 +26,21 @@ FIELDS: Final = {
 
 SCROLLS_KEPT: Final = 200
 
-_scrolls: OrderedDict[str, list[str]] = OrderedDict()
-
 
 def listing(call: Call, kind: str) -> tuple[list[dict[str, Any]], str | None]:
     """The documents of one page, whole, and the scroll's id if the request scrolls.
 
     A request scrolls if it has a `scroll_id` (null for the first page) or a `size`. Errors: 400/12, 400/14.
     """
-    body, fields = call.body, FIELDS[kind]
+    body, fields, scrolls_open = call.body, FIELDS[kind], call.store.scrolls
     query.check_fields(call.items("only_fields"), fields)
     scrolls = "scroll_id" in body or "size" in body
     scroll_id = body.get("scroll_id")
     if scrolls and scroll_id is not None:
-        if scroll_id not in _scrolls:
+        if scroll_id not in scrolls_open:
             raise bad_field("scroll_id", "unknown or expired")
-        ids = _scrolls[scroll_id]
-        _scrolls.move_to_end(scroll_id)
+        ids = scrolls_open[scroll_id]
+        scrolls_open.move_to_end(scroll_id)
     else:
         filters = query.filters_of(body, fields)
         found = call.store.candidates(kind, query.narrowing(filters, INDEXED[kind]))
@@ -55,11 +52,11 @@ def listing(call: Call, kind: str) -> tuple[list[dict[str, Any]], str | None]:
             by_id = {doc["id"]: doc for doc in docs}
             return [by_id[doc_id] for doc_id in page], None
         scroll_id, ids = new_id(), [doc["id"] for doc in docs]
-        _scrolls[scroll_id] = ids
-        while len(_scrolls) > SCROLLS_KEPT:
-            _scrolls.popitem(last=False)
+        scrolls_open[scroll_id] = ids
+        while len(scrolls_open) > SCROLLS_KEPT:
+            scrolls_open.popitem(last=False)
     size = min(max(call.number("size", query.PAGE_SIZE), 1), query.PAGE_SIZE)
-    page, _scrolls[scroll_id] = ids[:size], ids[size:]
+    page, scrolls_open[scroll_id] = ids[:size], ids[size:]
     found_docs = (call.store.get(kind, doc_id) for doc_id in page)
     return [doc for doc in found_docs if doc is not None], scroll_id
 

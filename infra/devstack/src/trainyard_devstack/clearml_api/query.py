@@ -53,7 +53,7 @@ def narrowing(filters: Mapping[str, Sequence[Any]], indexed: Iterable[str]) -> d
     return {
         key: [str(value) for value in values]
         for key, values in filters.items()
-        if (key in usable or key.startswith(("hyperparams.", "runtime.")))
+        if (key in usable or key.startswith("runtime.") or (key.startswith("hyperparams.") and key.endswith(".value")))
         and not any(isinstance(value, str) and RANGE.match(value) for value in values)
     }
 

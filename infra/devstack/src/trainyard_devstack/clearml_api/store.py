@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ class Store:
     """One connection, used by one thread; the caller opens a transaction per call."""
 
     def __init__(self, path: Path) -> None:
+        self.scrolls: OrderedDict[str, list[str]] = OrderedDict()
+        """What is left of each scroll: ids by the scroll's id, oldest first. In memory only."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
