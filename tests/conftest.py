@@ -77,6 +77,9 @@ def kafka_bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
         with EmbeddedKafka(tmp_path_factory.mktemp("kafka"), notify=print) as kafka:
             yield kafka.bootstrap
+            from tests.contracts.tap import tap
+
+            assert tap(kafka.bootstrap).broken == [], "our services wrote records that break their contracts"
     elif choice == "testcontainers":
         from testcontainers.community.kafka import KafkaContainer
 
