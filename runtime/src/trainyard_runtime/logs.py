@@ -20,7 +20,15 @@ MASK = "[secret]"
 _SECRET_NAMES = ("password", "secret", "token", "authorization", "credential", "api_key", "access_key", "cookie")
 _LEAST_SECRET_CHARACTERS = 4  # a shorter "secret" would mask ordinary text everywhere
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_NOISY = {"aiokafka": 30, "kafka": 30, "faststream": 30, "httpx2": 30, "httpcore2": 30, "asyncio": 30}
+_NOISY = {
+    "aiokafka": 30,
+    "kafka": 30,
+    "faststream": 30,
+    "trainyard.faststream": 30,
+    "httpx2": 30,
+    "httpcore2": 30,
+    "asyncio": 30,
+}
 
 bound = bound_contextvars
 """`with bound(run_id=..., attempt=..., partition=..., offset=...):` binds them to every line inside, per task."""

@@ -20,7 +20,7 @@ from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from trainyard_runtime.kafka.async_log.client import describe, record_of
-from trainyard_runtime.kafka.async_log.consumer import KAFKA_ERRORS, AssignmentListener, WaitingConsumer
+from trainyard_runtime.kafka.async_log.consumer import KAFKA_ERRORS, STAYING, AssignmentListener, WaitingConsumer
 from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
@@ -102,6 +102,7 @@ class Subscription:
                 "session_timeout_ms": SESSION_TIMEOUT_MS,
                 "heartbeat_interval_ms": HEARTBEAT_MS,
                 "max_poll_interval_ms": MAX_POLL_INTERVAL_MS,
+                "partition_assignment_strategy": STAYING,
             }
         else:
             options = {"partitions": [TopicPartition(t, p, declare=False) for t, p in start_at or ()]}
@@ -182,7 +183,7 @@ class _ConsumerBroker(KafkaBroker):
             graceful_timeout=_GRACE_S,
             request_timeout_ms=FETCH_WAIT_MS + 10_000,
             security=_security(settings),
-            logger=logging.getLogger("faststream"),
+            logger=logging.getLogger("trainyard.faststream"),
         )
         self._start_at = start_at
 

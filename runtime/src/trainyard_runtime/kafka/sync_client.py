@@ -125,6 +125,9 @@ class SyncPublisher:
         if self._producer is None:
             _await_a_broker(self._address, try_s)
             try_ms = int(try_s * 1000)
+            # Less than a try, so that a record which got no answer has expired before the producer is closed:
+            # kafka-python's close() fails while one is on its way.
+            expiry_ms = int(try_ms * 0.8)
             self._producer = KafkaProducer(
                 **self._address.client_options(),
                 client_id=self._client_id,
@@ -134,15 +137,22 @@ class SyncPublisher:
                 metrics_enabled=False,
                 bootstrap_timeout_ms=try_ms,
                 max_block_ms=try_ms,
-                request_timeout_ms=try_ms,
-                delivery_timeout_ms=try_ms,
+                request_timeout_ms=expiry_ms,
+                delivery_timeout_ms=expiry_ms,
             )
         return self._producer
 
     def _drop(self) -> None:
-        if self._producer is not None:
-            self._producer.close(timeout=0)
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                producer.close(timeout=0)
+            except kafka_errors.KafkaTimeoutError:
+                # A send was interrupted before its record expired. There is no public way to give the record up, and
+                # a producer left open complains at the end of the process.
+                producer._sender.force_close()
+                producer._sender.join(_CONNECT_S)
+                producer.close(timeout=0)
 
 
 Position = tuple[str, int]

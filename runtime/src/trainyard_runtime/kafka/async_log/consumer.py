@@ -7,10 +7,14 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
 KAFKA_ERRORS: Final = (KafkaError,)
 """What a consumer raises when Kafka does not do as asked."""
+
+STAYING: Final = (StickyPartitionAssignor,)
+"""Partitions stay with their member when another one joins: the lead does not move for nothing."""
 
 _WAIT_MS: Final = 60_000
 
