@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard_devstack.children import last_lines
-from trainyard_devstack.errors import DevstackError
+from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.home_files import (
     StackRecord,
     make_home,
@@ -182,7 +182,8 @@ def _wait_until_ready(
         if running is None and (supervisor is None or supervisor.poll() is not None):
             ended = None if supervisor is None else _record_of(home, supervisor.pid)
             if ended is not None and ended.failure:
-                raise DevstackError(ended.failure)
+                kind = ConfigurationError if ended.failure_status == ConfigurationError.exit_code else DevstackError
+                raise kind(ended.failure)
             raise DevstackError("The supervisor ended:\n" + last_lines(home.log_of("supervisor")))
         if record is not None and record.services:
             status = _probe(home, record)

@@ -20,7 +20,7 @@ from trainyard_devstack.stack import Credentials, Home
 class StackRecord:
     """What the supervisor of this pid has started.
 
-    `services` maps name to (pid or None, port); `failure` is why it gave up.
+    `services` maps name to (pid or None, port); `failure` is why it gave up, with the exit status that tells its kind.
     """
 
     supervisor: int = 0
@@ -30,6 +30,7 @@ class StackRecord:
     clearml_files: str = ""
     services: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     failure: str = ""
+    failure_status: int = 0
 
 
 def write_record(home: Home, record: StackRecord) -> None:

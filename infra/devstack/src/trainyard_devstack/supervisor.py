@@ -97,7 +97,7 @@ class Supervisor:
                 self._start(kafka)
                 self._keep_alive(wake)
             except DevstackError as error:
-                write_record(self._home, replace(self._record, failure=str(error)))
+                write_record(self._home, replace(self._record, failure=str(error), failure_status=error.exit_code))
                 raise
             finally:
                 self._end(kafka)
