@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from trainyard_trainer_worker.child import attempt
 from trainyard_trainer_worker.child_events import ChildEvent, Console
 from trainyard_trainer_worker.child_process import TrainingChild
+from trainyard_trainer_worker.emitter import Emitter
 from trainyard_trainer_worker.spec import AttemptSpec, Failed, Outcome, Succeeded
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -43,28 +45,55 @@ Train = Callable[..., Trained]
 
 
 @pytest.fixture
-def train(tmp_path: Path) -> Train:
-    """Train a request on `examples/` (or a CSV text) in a child, as the worker does."""
+def specify(tmp_path: Path) -> Callable[..., AttemptSpec]:
+    """A spec for a request on `examples/`, or on a CSV text. Each has a work directory of its own."""
     count = 0
 
-    def run(request: Mapping[str, Any], csv: str | None = None, deadline_s: float = 60.0, **spec: Any) -> Trained:
+    def make(
+        request: Mapping[str, Any],
+        csv: str | None = None,
+        deadline_s: float = 120.0,
+        n_jobs: int = 2,
+        memory_limit_bytes: int | None = None,
+    ) -> AttemptSpec:
         nonlocal count
         count += 1
-        roots: tuple[str, ...] = (str(EXAMPLES),)
+        root = EXAMPLES
         if csv is not None:
-            (tmp_path / "data").mkdir(exist_ok=True)
-            (tmp_path / "data" / "given.csv").write_text(csv)
-            request = {**request, "dataset": {**request["dataset"], "uri": "given.csv"}}
-            roots = (str(tmp_path / "data"),)
-        work_dir = tmp_path / f"attempt-{count}"
-        attempt = AttemptSpec("run", 1, "claim", request, str(work_dir), roots, deadline_s, **{"n_jobs": 2, **spec})
+            root = tmp_path / "data"
+            root.mkdir(exist_ok=True)
+            (root / "given.csv").write_text(csv)
+        work_dir = str(tmp_path / f"attempt-{count}")
+        return AttemptSpec("run", 1, "claim", request, work_dir, (str(root),), deadline_s, n_jobs, memory_limit_bytes)
+
+    return make
+
+
+@pytest.fixture
+def train(specify: Callable[..., AttemptSpec]) -> Train:
+    """Train in a child process, as the worker does."""
+
+    def run(*args: Any, **kwargs: Any) -> Trained:
+        spec = specify(*args, **kwargs)
 
         async def scenario() -> Trained:
-            child = await TrainingChild.start(attempt)
+            child = await TrainingChild.start(spec)
             events = [event async for event in child.events()]
-            return Trained(await child.outcome(), tuple(events), work_dir)
+            return Trained(await child.outcome(), tuple(events), Path(spec.work_dir))
 
         return asyncio.run(scenario())
+
+    return run
+
+
+@pytest.fixture
+def train_here(specify: Callable[..., AttemptSpec]) -> Train:
+    """Train in this process: the same code without the start of a child (the check of the model still has one)."""
+
+    def run(*args: Any, **kwargs: Any) -> Trained:
+        spec = specify(*args, **kwargs)
+        Path(spec.work_dir).mkdir()
+        return Trained(attempt(spec, Emitter(None)), (), Path(spec.work_dir))
 
     return run
 

@@ -57,5 +57,5 @@ def test_an_example_trains_to_a_model_that_beats_its_baseline(path: Path, train:
 @pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
 def test_the_label_is_the_last_column_of_the_data(path: Path) -> None:
     dataset = json.loads(path.read_text())["dataset"]
-    with (EXAMPLES / dataset["uri"]).open(newline="") as file:
+    with (EXAMPLES.parent / dataset["uri"]).open(newline="") as file:
         assert next(csv.reader(file))[-1] == dataset["label"]

@@ -43,9 +43,9 @@ def mixed_csv(task: str, rows: int = 160) -> str:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 @pytest.mark.parametrize(("task", "metric"), [("binary", "f1"), ("multiclass", "f1_macro"), ("regression", "r2")])
-def test_mixed_columns_and_text_labels_are_learned(train: Train, trainer: str, task: str, metric: str) -> None:
+def test_mixed_columns_and_text_labels_are_learned(train_here: Train, trainer: str, task: str, metric: str) -> None:
     task_type = "regression" if task == "regression" else "classification"
-    trained = train(body(trainer, "label", task_type, metric), csv=mixed_csv(task))
+    trained = train_here(body(trainer, "label", task_type, metric), csv=mixed_csv(task))
     results = trained.results
     assert results["value"] > max(0.6, results["baseline"])
     assert any("'empty'" in warning for warning in results["warnings"])
@@ -69,20 +69,20 @@ def test_mixed_columns_and_text_labels_are_learned(train: Train, trainer: str, t
     ],
 )
 def test_each_sklearn_estimator_beats_the_baseline(
-    train: Train, estimator: str, task: str, file: str, label: str
+    train_here: Train, estimator: str, task: str, file: str, label: str
 ) -> None:
     metric = "balanced_accuracy" if task == "classification" else "mae"
-    request = body("sklearn", label, task, metric, uri=f"data/{file}.csv", extras={"sklearn": {"estimator": estimator}})
-    results = train(request).results
+    request = body("sklearn", label, task, metric, uri=f"examples/{file}.csv", extras={"sklearn": {"estimator": estimator}})
+    results = train_here(request).results
     assert results["estimator"] == estimator
     assert (results["value"] > results["baseline"]) is results["greater_is_better"]
 
 
-def test_the_reported_values_are_sklearns_on_the_rows_that_the_split_names(train: Train) -> None:
-    trained = train(body("sklearn", "diagnosis", "classification", "roc_auc", uri="data/breast_cancer.csv"))
+def test_the_reported_values_are_sklearns_on_the_rows_that_the_split_names(train_here: Train) -> None:
+    trained = train_here(body("sklearn", "diagnosis", "classification", "roc_auc", uri="examples/breast_cancer.csv"))
     results = trained.results
     archive = read(trained.work_dir / "model.tar.gz")
-    table = datasets.parse_csv((EXAMPLES / "data" / "breast_cancer.csv").read_bytes())
+    table = datasets.parse_csv((EXAMPLES / "breast_cancer.csv").read_bytes())
     target = frames.make_target(table, "diagnosis", "classification")
     split = splits.row_shuffle(target.rows, 0.2, 42, target.values)
     assert split.sha256 == results["split"]["sha256"]
@@ -102,9 +102,9 @@ def test_the_reported_values_are_sklearns_on_the_rows_that_the_split_names(train
     )
 
 
-def test_preprocessing_is_fitted_on_the_training_part_only(train: Train) -> None:
+def test_preprocessing_is_fitted_on_the_training_part_only(train_here: Train) -> None:
     table = pd.DataFrame({"x": np.r_[np.arange(99.0), np.nan], "y": np.arange(100) % 2})
-    trained = train(body("sklearn", "y", "classification", "accuracy"), csv=table.to_csv(index=False))
+    trained = train_here(body("sklearn", "y", "classification", "accuracy"), csv=table.to_csv(index=False))
     assert trained.results
     model = pickle.loads(read(trained.work_dir / "model.tar.gz").model)
     imputer = model.named_steps["features"].named_transformers_["number"].steps[0][1]
@@ -126,11 +126,11 @@ def memorable_csv() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_flaml_validates_by_groups_inside_too(train: Train) -> None:
+def test_flaml_validates_by_groups_inside_too(train_here: Train) -> None:
     request = body("flaml", "y", "classification", "accuracy", group_key=["who"], time_budget_s=2)
     request["extras"] = {"flaml": {"fit_args": {"estimator_list": ["kneighbor"]}}}  # the best at memorising
-    whole = train({**request, "split": {"method": "group_shuffle"}}, csv=memorable_csv()).results
-    torn = train({**request, "split": {"method": "row_shuffle"}}, csv=memorable_csv()).results
+    whole = train_here({**request, "split": {"method": "group_shuffle"}}, csv=memorable_csv()).results
+    torn = train_here({**request, "split": {"method": "row_shuffle"}}, csv=memorable_csv()).results
     assert torn["summary"]["best_loss"] < 0.15, "the data must be memorable, or this test shows nothing"
     assert torn["value"] > 0.85
     assert whole["summary"]["best_loss"] > 0.25
@@ -139,7 +139,7 @@ def test_flaml_validates_by_groups_inside_too(train: Train) -> None:
 
 
 def test_the_same_request_gives_the_same_split_and_the_same_model(train: Train) -> None:
-    request = body("sklearn", "cultivar", "classification", "log_loss", uri="data/wine.csv", time_budget_s=60)
+    request = body("sklearn", "cultivar", "classification", "log_loss", uri="examples/wine.csv", time_budget_s=60)
     first, second = train(request), train(request)
     assert first.results["split"] == second.results["split"]
     assert first.results["prediction_sha256"] == second.results["prediction_sha256"]
@@ -151,17 +151,17 @@ def test_the_same_request_gives_the_same_split_and_the_same_model(train: Train) 
 
 
 def test_flaml_is_deterministic_where_trials_and_not_time_bound_it(train: Train) -> None:
-    request = body("flaml", "cultivar", "classification", "log_loss", uri="data/wine.csv", time_budget_s=100)
+    request = body("flaml", "cultivar", "classification", "log_loss", uri="examples/wine.csv", time_budget_s=100)
     request["extras"] = {"flaml": {"fit_args": {"max_iter": 4, "estimator_list": ["lgbm"]}}}
     first, second = train(request), train(request)
     assert first.results["summary"]["trials"] == second.results["summary"]["trials"] == 4
     assert first.results["prediction_sha256"] == second.results["prediction_sha256"]
 
 
-def test_a_growing_ensemble_keeps_the_time_budget(train: Train) -> None:
+def test_a_growing_ensemble_keeps_the_time_budget(train_here: Train) -> None:
     extras = {"sklearn": {"estimator": "gradient_boosting", "params": {"n_estimators": 20_000}}}
-    request = body("sklearn", "progression", "regression", "rmse", uri="data/diabetes.csv", time_budget_s=1)
-    results = train({**request, "extras": extras}).results
+    request = body("sklearn", "progression", "regression", "rmse", uri="examples/diabetes.csv", time_budget_s=1)
+    results = train_here({**request, "extras": extras}).results
     assert any("time_budget_s of 1 s was used up" in warning for warning in results["warnings"])
     assert results["config"]["n_estimators"] < 20_000
 
@@ -169,8 +169,8 @@ def test_a_growing_ensemble_keeps_the_time_budget(train: Train) -> None:
 @pytest.mark.parametrize(
     ("trainer", "change", "reason", "detail"),
     [
-        ("flaml", {"dataset": {"uri": "data/wine.csv", "label": "x"}}, Reason.INVALID_DATASET, "label_missing"),
-        ("sklearn", {"dataset": {"uri": "data/none.csv", "label": "y"}}, Reason.INVALID_DATASET, "file_missing"),
+        ("flaml", {"dataset": {"uri": "examples/wine.csv", "label": "x"}}, Reason.INVALID_DATASET, "label_missing"),
+        ("sklearn", {"dataset": {"uri": "examples/none.csv", "label": "y"}}, Reason.INVALID_DATASET, "file_missing"),
         (
             "sklearn",
             {"dataset": {"uri": "s3://b/x.csv", "label": "y"}},
@@ -198,16 +198,16 @@ def test_a_growing_ensemble_keeps_the_time_budget(train: Train) -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_what_cannot_be_trained_fails_with_its_reason(
-    train: Train, trainer: str, change: dict[str, Any], reason: Reason, detail: str
+    train_here: Train, trainer: str, change: dict[str, Any], reason: Reason, detail: str
 ) -> None:
-    request = body(trainer, "cultivar", "classification", "accuracy", uri="data/wine.csv")
-    failure = train({**request, **change}).failure
+    request = body(trainer, "cultivar", "classification", "accuracy", uri="examples/wine.csv")
+    failure = train_here({**request, **change}).failure
     assert (failure.reason, failure.detail) == (reason, detail)
     assert "import" in failure.results["seconds"]
 
 
-def test_an_unknown_trainer_is_refused_with_those_there_are(train: Train) -> None:
-    failure = train(body("weka", "cultivar", "classification", "accuracy", uri="data/wine.csv")).failure
+def test_an_unknown_trainer_is_refused_with_those_there_are(train_here: Train) -> None:
+    failure = train_here(body("weka", "cultivar", "classification", "accuracy", uri="examples/wine.csv")).failure
     assert (failure.reason, failure.detail) == (Reason.INVALID_REQUEST, "trainer_unknown")
     assert "flaml, sklearn" in failure.message
 

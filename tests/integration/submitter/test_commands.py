@@ -16,7 +16,8 @@ import pytest
 
 from tests.integration.submitter.conftest import Append
 from tests.unit.submitter.story import REQUEST, accepted, rejected, whole_life
-from trainyard_runtime.kafka.sync_client import Address, SyncReader
+from trainyard_runtime.kafka.address import Address
+from trainyard_runtime.kafka.sync_client import SyncReader
 from trainyard_schemas import events as ev
 from trainyard_schemas.ids import Origin, partition_of, run_id_from_key, run_id_from_origin
 from trainyard_schemas.topics import RUN_PARTITIONS
@@ -101,7 +102,7 @@ def test_show_watch_and_list_tell_the_same_run(trainyard: Run, append: Append, c
     append(whole_life(run_id, submission.origin))
     shown = json.loads(trainyard("runs", "show", run_id[:13], "--json").stdout)
     assert [e["type"] for e in shown["events"]][-1] == "trainyard.run.completed"
-    assert shown["request"]["dataset"]["uri"] == "data/wine.csv"
+    assert shown["request"]["run_name"] == REQUEST["run_name"]
     watched = trainyard("runs", "watch", run_id, "--json")
     assert watched.returncode == 0
     assert [json.loads(line) for line in watched.stdout.splitlines()] == shown["events"]

@@ -31,10 +31,10 @@ def test_the_shipped_list_names_valid_requests_of_both_trainers_and_all_data_set
     requests = [parse_request(one.request).request for one in runs]
     assert {request.trainer for request in requests} == {"flaml", "sklearn"}
     assert {request.dataset.uri for request in requests} == {
-        "data/wine.csv",
-        "data/breast_cancer.csv",
-        "data/diabetes.csv",
-        "data/travel_choice.csv",
+        "examples/wine.csv",
+        "examples/breast_cancer.csv",
+        "examples/diabetes.csv",
+        "examples/travel_choice.csv",
     }
     assert any(request.split.method == "group_shuffle" for request in requests)
     assert 3 <= len(runs) <= 6

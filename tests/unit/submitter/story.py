@@ -20,7 +20,7 @@ REQUEST = {
     "trainer": "sklearn",
     "task_type": "classification",
     "metric": "accuracy",
-    "dataset": {"type": "tabular", "uri": "data/wine.csv", "label": "target"},
+    "dataset": {"type": "tabular", "uri": "examples/wine.csv", "label": "target"},
     "run_name": "wine-sklearn",
 }
 RESULTS: dict[str, JsonValue] = {

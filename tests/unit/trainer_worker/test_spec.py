@@ -24,7 +24,7 @@ from trainyard_trainer_worker.spec import (
 
 REQUEST: dict[str, Any] = {
     "trainer": "sklearn",
-    "dataset": {"type": "tabular", "uri": "data/wine.csv", "label": "cultivar"},
+    "dataset": {"type": "tabular", "uri": "examples/wine.csv", "label": "cultivar"},
     "time_budget_s": 5,
 }
 

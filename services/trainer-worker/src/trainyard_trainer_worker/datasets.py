@@ -81,8 +81,8 @@ def read_raw(dataset: Mapping[str, Any], data_roots: Sequence[str], max_bytes: i
 def resolve(uri: str, data_roots: Sequence[str]) -> tuple[Path, Path]:
     """The real path that `uri` means, and the allowed root that holds it.
 
-    A relative path is tried against each root and then against each root's parent (so that `examples/data/wine.csv`
-    and `data/wine.csv` both work where `examples` is a root). Links are followed first, then the result must lie under
+    A relative path is tried against each root and then against each root's parent (so that `examples/wine.csv`
+    and `wine.csv` both work where `examples` is a root). Links are followed first, then the result must lie under
     a root. Raises AttemptError.
     """
     local = _local_path(uri)
