@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from tests.architecture import env_example
 from tests.architecture.sources import ROOT, modules
+from trainyard_runtime.settings import ConfigurationError, read_settings
 
 VARIABLE = re.compile(r"^(?:TRAINYARD|CLEARML)_[A-Z][A-Z_]*[A-Z]$")
 FOREIGN = {"CLEARML_WEB_HOST": "said to children of the stack for the SDK's sake; nothing of ours reads it"}
@@ -59,6 +60,34 @@ def test_no_variable_of_another_program_is_read(settings: type[BaseSettings]) ->
     for name, field in settings.model_fields.items():
         variable = env_example.variable(settings, name, field)
         assert variable.startswith(("TRAINYARD_", "CLEARML_")) or variable.endswith("_IMAGE"), variable
+
+
+CANARY = "hunter2-canary\n<secret>"
+
+
+@pytest.mark.parametrize("settings", CLASSES, ids=lambda settings: settings.__name__)
+def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
+    settings: type[BaseSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, field in settings.model_fields.items():
+        monkeypatch.setenv(env_example.variable(settings, name, field), CANARY)
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings(settings)
+    error = refused.value
+    assert all(re.match(r"(?:TRAINYARD|CLEARML)_[A-Z_]+ ", sentence) for sentence in error.sentences)
+    assert "canary" not in f"{error} {error!r} {error.sentences!r}"
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("settings", CLASSES, ids=lambda settings: settings.__name__)
+def test_a_secret_setting_is_not_shown_with_the_others(
+    settings: type[BaseSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINYARD_KAFKA_BOOTSTRAP", "broker:9092")
+    secret = {n: f for n, f in settings.model_fields.items() if re.search(r"password|secret|token|credential", n)}
+    for name, field in secret.items():
+        monkeypatch.setenv(env_example.variable(settings, name, field), CANARY)
+    assert "canary" not in repr(read_settings(settings))
 
 
 def test_no_settings_are_built_at_module_level() -> None:

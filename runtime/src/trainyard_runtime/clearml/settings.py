@@ -55,5 +55,5 @@ class ClearMLSettings(BaseSettings):
     def _is_an_address(cls, value: str) -> str:
         value = value.strip().rstrip("/")
         if not value.startswith(("http://", "https://")):
-            raise ValueError(f"must be an http:// or https:// address, not {value!r}")
+            raise ValueError("must be an address like http://127.0.0.1:8008 or https://clearml.example")
         return value
