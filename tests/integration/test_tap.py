@@ -8,8 +8,9 @@ from pathlib import Path
 from tests.contracts.tap import tap
 from tests.unit.schemas import histories as h
 from trainyard_devstack.kafka_broker import EmbeddedKafka
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher
+from trainyard_runtime.kafka.sync_client import SyncPublisher
 from trainyard_schemas.events import encode_event, make_event
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS

@@ -19,8 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.schemas import histories as h
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher
+from trainyard_runtime.kafka.sync_client import SyncPublisher
 from trainyard_schemas.events import Fact, encode_event
 from trainyard_schemas.ids import partition_of, run_id_from_key
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from tests.unit.submitter.story import encoded
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher
+from trainyard_runtime.kafka.sync_client import SyncPublisher
 from trainyard_schemas import events as ev
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS

@@ -25,9 +25,10 @@ from tests.unit.submitter.story import (
     succeeded,
     whole_life,
 )
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import inspect_topics
 from trainyard_runtime.kafka.records import LogRefused, Record
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher, SyncReader
+from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
 from trainyard_schemas.envelope import decode
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS

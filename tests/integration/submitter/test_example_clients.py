@@ -13,8 +13,9 @@ import pytest
 
 from tests.unit.submitter.story import completed, encoded, whole_life
 from trainyard_dispatcher.intake import answer
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher, SyncReader
+from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
 from trainyard_schemas.events import RunAccepted
 from trainyard_schemas.ids import Origin, partition_of, run_id_from_event, run_id_from_key
 from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TOPICS

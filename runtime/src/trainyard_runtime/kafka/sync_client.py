@@ -9,16 +9,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable, Record
 from trainyard_schemas.ids import Origin
 
-SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _REFUSED = (
     kafka_errors.AuthorizationError,
     kafka_errors.SaslAuthenticationFailedError,
@@ -32,41 +31,6 @@ _REFUSED = (
 _TRIES = 2
 _CONNECT_S = 2.0
 _RETRY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the brokers are and how to reach them. The password is in no representation and no message."""
-
-    bootstrap: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: str | None = None
-    ssl_cafile: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Address({self.bootstrap!r}, {self.security_protocol!r})"
-
-    @property
-    def servers(self) -> list[str]:
-        """Each broker as `host:port`."""
-        return [server.strip() for server in self.bootstrap.split(",")]
-
-    def client_options(self) -> dict[str, Any]:
-        """Options that producer, consumer and admin clients share."""
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.servers,
-            "security_protocol": self.security_protocol,
-            "reconnect_backoff_max_ms": 500,
-        }
-        if self.sasl_mechanism is not None:
-            options["sasl_mechanism"] = self.sasl_mechanism
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = self.sasl_password
-        if self.ssl_cafile is not None:
-            options["ssl_cafile"] = self.ssl_cafile
-        return options
 
 
 class SyncPublisher:
@@ -128,7 +92,8 @@ class SyncPublisher:
             # Less than a try, so that a record which got no answer has expired before the producer is closed:
             # kafka-python's close() fails while one is on its way.
             expiry_ms = int(try_ms * 0.8)
-            self._producer = KafkaProducer(
+            self._producer = _made(
+                KafkaProducer,
                 **self._address.client_options(),
                 client_id=self._client_id,
                 acks="all",
@@ -170,7 +135,8 @@ class SyncReader:
         self._timeout_s = timeout_s
         with _translated(address, "the cluster"):
             _await_a_broker(address, timeout_s)
-            self._consumer = KafkaConsumer(
+            self._consumer = _made(
+                KafkaConsumer,
                 **address.client_options(),
                 client_id=client_id,
                 group_id=None,
@@ -263,6 +229,22 @@ class SyncReader:
         topics = ", ".join(sorted({topic for topic, _ in positions}))
         with _translated(self._address, f"topic {topics}"):
             yield
+
+
+def _made(kind: type[Any], **options: Any) -> Any:
+    """A client, whose sockets are closed if it cannot be made: kafka-python leaves them open."""
+    networks: list[Any] = []
+
+    def remembered(**network_options: Any) -> Any:
+        networks.append(kind.DEFAULT_CONFIG["kafka_client"](**network_options))
+        return networks[-1]
+
+    try:
+        return kind(**options, kafka_client=remembered)
+    except BaseException:
+        for network in networks:
+            network.close()
+        raise
 
 
 def _await_a_broker(address: Address, timeout_s: float) -> None:

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable
-from trainyard_runtime.kafka.sync_client import Address, Position, SyncPublisher, SyncReader
+from trainyard_runtime.kafka.sync_client import Position, SyncPublisher, SyncReader
 from trainyard_schemas.ids import Origin, partition_of
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.runs import RunRequest

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard_runtime.kafka.sync_client import SECURITY_PROTOCOLS, Address
+from trainyard_runtime.kafka.address import SECURITY_PROTOCOLS, Address
 from trainyard_schemas.topics import DEFAULT_PREFIX
 
 BOOTSTRAP = "TRAINYARD_KAFKA_BOOTSTRAP"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trainyard_schemas.codec import MAX_BYTES, decode_object, encode
+from trainyard_schemas.codec import MAX_BYTES, decode_object, encode, printable
 from trainyard_schemas.errors import ContractError, FieldError
 from trainyard_submitter.errors import InvalidRequest
 
@@ -30,7 +30,7 @@ def read_request(name: str) -> dict[str, Any]:
         InvalidRequest: too large, not UTF-8, more than one document, duplicate keys, and the like.
         FileUnusable: there is no such file, or it may not be read.
     """
-    shown = "standard input" if name == STDIN else name
+    shown = "standard input" if name == STDIN else printable(name, 200)
     value = _bytes_of(name)
     try:
         return _decode(value, is_yaml=_is_yaml(name, value))
@@ -67,18 +67,23 @@ def _is_yaml(name: str, value: bytes) -> bool:
 
 
 def _bytes_of(name: str) -> bytes:
+    shown = printable(name, 200)
     try:
         if name == STDIN:
             return _limited(sys.stdin.buffer)
         path = Path(name)
         if stat.S_ISDIR(path.stat().st_mode):
-            raise FileUnusable(f"{name} is a folder; name a file with one request, or - for standard input")
+            raise FileUnusable(
+                f"{shown} is a folder; name a file with one request, or - for standard input"
+            )
         with path.open("rb") as file:
             return _limited(file)
     except FileNotFoundError:
-        raise FileUnusable(f"there is no file {name}; name a JSON or YAML file, or - for standard input") from None
+        raise FileUnusable(
+            f"there is no file {shown}; name a JSON or YAML file, or - for standard input"
+        ) from None
     except OSError as error:
-        raise FileUnusable(f"{name} cannot be read: {error.strerror or error}") from error
+        raise FileUnusable(f"{shown} cannot be read: {error.strerror or error}") from error
 
 
 def _limited(file: BinaryIO) -> bytes:
