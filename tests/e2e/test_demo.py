@@ -33,6 +33,14 @@ def test_the_demo_trains_every_run_above_its_floor_and_leaves_a_stack_that_it_di
     assert stack.status()["services"] == before["services"]
 
 
+def test_the_doctor_finds_nothing_wrong_with_a_running_stack(stack: Stack) -> None:
+    done = stack.trainyard("doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {finding["check"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
+    for check in ("java", "stack", "topics", "dispatcher", "trainer-worker", "stats"):
+        assert findings[check] == "ok"
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_the_demo_ends_all_that_it_started(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TRAINYARD_", "CLEARML_"))}
