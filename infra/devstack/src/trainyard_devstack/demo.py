@@ -33,7 +33,7 @@ from trainyard_submitter.cli.render import EventPrinter, console_for, duration, 
 from trainyard_submitter.runs_view import number, run_json, seconds_by_phase
 
 EXIT_NOT_COMPLETED = 1
-# Five runs of 2 to 8 s each on two cores; a machine ten times slower still gets through.
+# A few runs of 2 to 8 s each on two cores; a machine ten times slower still gets through.
 RUNS_TIMEOUT_S = 600.0
 # A supervisor takes its lock within 0.5 s of its start.
 SUPERVISOR_LOCK_S = 3.0
@@ -59,7 +59,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Train five models on real data through the whole system, and show how it goes."""
+    """Train models on real data through the whole system, and show how it goes."""
     begun = time.monotonic()
     console = console_for(sys.stderr if as_json else sys.stdout)
     settings = settings_or_exit(StackSettings)
