@@ -17,7 +17,8 @@ from typing import Any
 from bench._stand import DirectClient, Stand, stand, wait_until
 from trainyard_dispatcher.routing import Routing
 from trainyard_dispatcher.task_body import task_body
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher
+from trainyard_runtime.kafka.address import Address
+from trainyard_runtime.kafka.sync_client import SyncPublisher
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.upcasting import parse_request
 from trainyard_schemas.vocabulary import RunPhase

@@ -11,7 +11,8 @@ import time
 
 from bench._stand import DirectClient, stand, wait_until
 from bench.dispatch import queue_length, request
-from trainyard_runtime.kafka.sync_client import Address, SyncPublisher, SyncReader
+from trainyard_runtime.kafka.address import Address
+from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
 from trainyard_schemas import events as ev
 from trainyard_schemas.events import decode_event
 from trainyard_schemas.ids import run_id_from_key
