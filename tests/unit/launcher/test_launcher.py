@@ -7,10 +7,12 @@ import errno
 import importlib.machinery
 import importlib.util
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -231,3 +233,20 @@ def test_requirements_are_installed_in_batches_that_can_be_resumed(
     assert len(batches) > 3
     assert len(entries) == text.count("==") - text.count("sys_platform ==") - text.count("python_full_version ==")
     assert all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+
+
+def test_every_declared_dependency_is_locked() -> None:
+    workspace = {package.replace("services/", "").replace("infra/", "") for package in _load(LAUNCHER).PACKAGES}
+    locked = {
+        line.split("==")[0].split("[")[0].strip()
+        for line in (ROOT / "requirements" / "run.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    declared: set[str] = set()
+    for package in _load(LAUNCHER).PACKAGES:
+        project = tomllib.loads((ROOT / package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        groups = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
+        declared |= {re.split(r"[\[<>=~! ;]", entry)[0].lower() for group in groups for entry in group}
+    ours = {f"trainyard-{name}" for name in workspace}
+    assert "kafka-python" in declared
+    assert declared - ours <= locked
