@@ -20,9 +20,8 @@ from trainyard_trainer_worker.child_events import Phase, PhaseStarted, Progress
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.spec import AttemptSpec, Outcome, Stopped
 
-LONG_FLAML = body(
-    "flaml", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300
-)
+DATA = "examples/breast_cancer.csv"
+LONG_FLAML = body("flaml", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300)
 LONG_SKLEARN = {
     **body("sklearn", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300),
     "extras": {"sklearn": {"estimator": "gradient_boosting", "params": {"n_estimators": 1_000_000}}},
