@@ -38,6 +38,7 @@ FETCH_WAIT_MS: Final = 5_000
 """How long the broker holds an empty fetch; a new record ends the wait at once, so this only costs idle CPU."""
 
 _GRACE_S: Final = 1.0
+_POSITIONS_S: Final = 1.0
 
 
 class UnsafeSubscriptionError(Exception):
@@ -150,6 +151,11 @@ class Subscription:
             self._log.warning("commit failed, records will come again", action="commit", error=describe(error))
             return False
         return True
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Per partition that is ours the next offset to be handed over, where it is known by now."""
+        consumer = self._subscriber.consumer
+        return {} if consumer is None else await consumer.positions(_POSITIONS_S)
 
     def _changed(self, assignment: frozenset[tuple[str, int]]) -> None:
         self._assignment = assignment

@@ -27,7 +27,8 @@ from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.faststream_broker import Subscription
-from trainyard_runtime.kafka.records import LogUnavailable, Record
+from trainyard_runtime.kafka.progress import ProgressWatch, lag
+from trainyard_runtime.kafka.records import LogError, LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_runtime.projection import Projection
@@ -35,11 +36,17 @@ from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
 INTAKE_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "planner", "completed-copier"
 PROBE_EVERY_S = 10.0
+WATCH_EVERY_S = 15.0
+STUCK_S = 90.0
 _RETRY_S = 1.0
 
 
 class TopicsUnfitError(RuntimeError):
     """The topics are not as this process needs them: starting would lose or misplace records."""
+
+
+class StuckError(RuntimeError):
+    """A consumer got nothing for too long although there is more."""
 
 
 class Dispatcher:
@@ -155,6 +162,7 @@ class Dispatcher:
             group.create_task(self._plan(planner, tasks, routing.queues))
             group.create_task(index.keep_flushing())
             group.create_task(self._probe(clearml))
+            group.create_task(self._watch(reader, index, lifecycle, taking, copying))
             await index.reached(ends)
             self._checks["fold"] = "ok"
 
@@ -237,6 +245,33 @@ class Dispatcher:
                 self._checks["clearml"] = "ok"
                 self.metrics.clearml_up.set(1)
                 await asyncio.sleep(PROBE_EVERY_S)
+
+    async def _watch(
+        self, reader: LogReader, index: RunIndex, lifecycle: str, taking: Subscription, copying: Subscription
+    ) -> None:
+        """End this process where a consumer stands still behind the log's end: a new one gets on."""
+        requested = self._kafka.topic(TopicName.RUNS_REQUESTED)
+        watches = {name: ProgressWatch(STUCK_S) for name in ("fold", "intake", "completed_copier")}
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            try:
+                ends = {
+                    (topic, partition): offset
+                    for topic in (requested, lifecycle)
+                    for partition, offset in (await reader.end_offsets(topic)).items()
+                }
+            except LogError:
+                continue  # while the log is away nobody is stuck
+            positions = {
+                "fold": {(lifecycle, partition): offset for partition, offset in index.next_offsets.items()},
+                "intake": await taking.positions(),
+                "completed_copier": await copying.positions(),
+            }
+            for name, watch in watches.items():
+                self.metrics.lag.labels(name).set(lag(positions[name], ends))
+                stuck = watch.stuck(positions[name], ends, time.monotonic())
+                if stuck:
+                    raise StuckError(f"{name} has stood still for {STUCK_S:g} s behind the end of {stuck[:3]}")
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():

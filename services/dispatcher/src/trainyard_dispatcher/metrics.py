@@ -61,6 +61,12 @@ class DispatcherMetrics:
         self.plan_s = Histogram(
             "trainyard_planner_plan_seconds", "How long one plan took.", buckets=_LATENCY_S, registry=self._registry
         )
+        self.lag = Gauge(
+            "trainyard_dispatcher_lag_records",
+            "Records that a consumer is behind the log's end, as last looked at.",
+            ["consumer"],
+            registry=self._registry,
+        )
         self.copied = Counter(
             "trainyard_completed_copied", "Terminal events copied to runs.completed.", registry=self._registry
         )

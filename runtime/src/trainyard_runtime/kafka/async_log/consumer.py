@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -47,6 +49,15 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             )
             if found:
                 return found
+
+    async def positions(self, timeout_s: float) -> dict[tuple[str, int], int]:
+        """The positions of the partitions that are ours; those that are not known in time are left out."""
+        found: dict[tuple[str, int], int] = {}
+        for partition in self.assignment():
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    found[(partition.topic, partition.partition)] = await self.position(partition)
+        return found
 
     async def commit_offsets(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Commit exactly these next offsets, for partitions that are still ours."""
