@@ -9,12 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.contracts.files import GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, REFUSED, SCHEMAS, V1, V2, label, load
+from tests.contracts.files import EXAMPLES, GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, REFUSED, SCHEMAS, V1, V2, label, load
 from trainyard_schemas import ids
 from trainyard_schemas.codec import canonical
 from trainyard_schemas.documents import json_schemas
 from trainyard_schemas.envelope import Mode, decode
-from trainyard_schemas.events import decode_event, encode_event
+from trainyard_schemas.events import RunAccepted, decode_event, encode_event
+from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.upcasting import parse_request
 
 
@@ -45,6 +46,15 @@ def test_a_golden_event_fits_its_schema_and_is_written_back_as_it_was_read(path:
 def test_a_golden_event_bears_its_natural_id(path: Path) -> None:
     event = decode_event(path.read_bytes())
     assert event.id == ids.event_id(event.type, event.fact.run_id, *event.fact.key())
+
+
+def test_the_golden_acceptance_holds_a_valid_request_and_its_digest() -> None:
+    fact = decode_event((EXAMPLES / "run.accepted" / "by-idempotency-key.json").read_bytes()).fact
+    assert isinstance(fact, RunAccepted)
+    request = RunRequest.model_validate(fact.request)
+    assert request.to_json() == fact.request
+    assert request.digest == fact.request_digest
+    assert fact.run_id == ids.run_id_from_key(fact.tenant, str(request.idempotency_key))
 
 
 @pytest.mark.parametrize("path", GOLDEN_EVENTS, ids=label)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -19,6 +20,9 @@ MAX_DEPTH = 64
 MAX_VALUES = 10_000
 _MAX_INT_DIGITS = 19
 _INT64_MAX = 2**63 - 1
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # an unterminated one reaches to the end
+_DEEP = re.compile(rf"(?:[\[{{][\s:]*+){{{MAX_DEPTH + 1}}}")
+_DEEP_WITHIN = 4_096  # characters: where what opens so much nests deeply, it begins so
 
 
 def _refuse(detail: str, message: str, path: str = "") -> NoReturn:
@@ -87,6 +91,7 @@ def decode_object(value: bytes | None, *, max_bytes: int = MAX_BYTES) -> dict[st
     except UnicodeDecodeError as error:
         _refuse("not_utf8", f"the body is not UTF-8 (byte {error.start}); encode it as UTF-8")
     text = text.strip(" \t\r\n")
+    _refuse_many_values(text)
     try:
         document, end = _DECODER.raw_decode(text)
     except RecursionError:
@@ -107,6 +112,25 @@ def _kind(value: object) -> str:
     if isinstance(value, str):
         return "string"
     return "null" if value is None else "number or boolean"
+
+
+def _refuse_many_values(text: str) -> None:
+    """Refuse what is sure to hold too many values before it is parsed: parsing 512 KiB of them takes 60 ms.
+
+    Every comma outside of strings parts two values, and every bracket opens one.
+    """
+    if _most_values(text) <= MAX_VALUES:
+        return
+    outside = _STRING.sub("", text)
+    if _most_values(outside) <= MAX_VALUES:
+        return
+    if _DEEP.search(outside, 0, _DEEP_WITHIN):
+        _refuse("too_deep", f"the body nests deeper than {MAX_DEPTH} levels")
+    _refuse("too_many_values", f"the body holds more than {MAX_VALUES:,} values")
+
+
+def _most_values(text: str) -> int:
+    return max(text.count(","), text.count("[") + text.count("{"))
 
 
 def _check_limits(document: dict[str, Any]) -> None:

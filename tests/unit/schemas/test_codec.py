@@ -43,6 +43,11 @@ BAD_BYTES: dict[str, tuple[bytes | None, str]] = {
     "65 levels": (b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}", "too_deep"),
     "40,000 keys": (json.dumps({f"k{i}": 1 for i in range(40_000)}).encode(), "too_many_values"),
     "a million keys": (json.dumps({f"k{i}": 1 for i in range(1_000_000)}).encode(), "too_large"),
+    "260,000 numbers": (b'{"a": [' + b"0," * 260_000 + b"0]}", "too_many_values"),
+    "260,000 lists in lists": (b'{"a": [' + (b"[" * 60 + b"]" * 60 + b",") * 4_300 + b"0]}", "too_many_values"),
+    "260,000 levels": (b'{"a": ' + b"[" * 260_000 + b"]" * 260_000 + b"}", "too_deep"),
+    "170,000 strings": (b'{"a": [' + b'"",' * 170_000 + b"0]}", "too_many_values"),
+    "an endless string of escaped quotes": (b'{"a": [' + b"0," * 10_001 + b'"' + b'\\"' * 240_000, "too_many_values"),
     "100,000 items": (b'{"a": [' + b"0," * 99_999 + b"0]}", "too_many_values"),
     "50 MB of spaces": (b" " * 50_000_000, "too_large"),
     "50 MB of text": (b'{"a": "' + b"x" * 50_000_000 + b'"}', "too_large"),
@@ -78,12 +83,12 @@ def test_bad_bytes_are_refused_with_a_code_and_a_sentence(kind: str) -> None:
 @pytest.mark.parametrize("kind", BAD_BYTES)
 def test_bad_bytes_are_refused_in_under_50_ms(kind: str) -> None:
     value, _ = BAD_BYTES[kind]
-    fastest = float("inf")
+    fastest_s = float("inf")
     for _ in range(3):
-        before = time.perf_counter()
+        before = time.thread_time()  # of this thread alone: other tests may use the machine
         _refusal(value)
-        fastest = min(fastest, time.perf_counter() - before)
-    assert fastest < 0.05
+        fastest_s = min(fastest_s, time.thread_time() - before)
+    assert fastest_s < 0.05
 
 
 @pytest.mark.parametrize("kind", BAD_BYTES)
@@ -106,8 +111,16 @@ def test_bad_bytes_are_refused_in_bounded_memory(kind: str) -> None:
         b' {"a": "\\ud83d\\ude00"} \r\n',
         json.dumps({f"k{i}": 1 for i in range(9_990)}).encode(),
         b'{"a": "' + b"x" * (codec.MAX_BYTES - 9) + b'"}',
+        b'{"a": "' + b',[{\\"' * 80_000 + b'"}',
     ],
-    ids=["63 levels", "the largest integer", "white space around a whole emoji", "9,990 keys", "512 KiB"],
+    ids=[
+        "63 levels",
+        "the largest integer",
+        "white space around a whole emoji",
+        "9,990 keys",
+        "512 KiB",
+        "a text that looks like JSON",
+    ],
 )
 def test_what_is_just_within_the_limits_is_read(value: bytes) -> None:
     assert codec.decode_object(value) == json.loads(value)

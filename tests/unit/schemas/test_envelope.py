@@ -92,10 +92,10 @@ def test_headers_of_others_do_not_matter_even_if_null_or_not_utf8() -> None:
 def test_a_contradictory_or_incomplete_envelope_is_refused_by_the_name_of_its_attribute(
     value: bytes, headers: Headers, path: str
 ) -> None:
-    before = time.perf_counter()
+    before = time.thread_time()
     with pytest.raises(Invalid) as refused:
         decode(value, headers, bare_allowed=True)
-    assert time.perf_counter() - before < 0.05
+    assert time.thread_time() - before < 0.05
     assert [error.path for error in refused.value.errors] == [path]
     assert refused.value.detail == "invalid_envelope"
     assert str(refused.value).isprintable()

@@ -37,10 +37,10 @@ def _with(path: str, value: Any) -> dict[str, Any]:
 
 
 def _refusal(body: dict[str, Any]) -> ContractError:
-    before = time.perf_counter()
+    before = time.thread_time()
     with pytest.raises(ContractError) as refused:
         parse_request(body)
-    assert time.perf_counter() - before < 0.05
+    assert time.thread_time() - before < 0.05
     assert all(error.message.isprintable() for error in refused.value.errors)
     return refused.value
 
@@ -219,7 +219,7 @@ def test_a_uri_with_a_secret_is_refused_and_the_secret_is_not_repeated(uri: str)
 @pytest.mark.parametrize(
     "uri",
     [
-        "examples/data/wine.csv",
+        "examples/wine.csv",
         "../outside/roots/is/the/workers/matter.csv",
         "/data/demo.csv",
         "file:///data/demo.csv",
