@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_submitter.cli.connection import ConfigurationError, resolve
+from trainyard_submitter import Client
+from trainyard_submitter.connection import resolve
+from trainyard_submitter.errors import ConfigurationError
 
 
 def stack(home: Path) -> dict[str, str]:
@@ -73,3 +75,15 @@ def test_sasl_needs_its_credentials_and_never_shows_them() -> None:
 def test_an_unknown_protocol_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="TRAINYARD_KAFKA_SECURITY_PROTOCOL"):
         resolve("a:1", None, {"TRAINYARD_KAFKA_SECURITY_PROTOCOL": "plain"})
+
+
+def test_a_client_without_arguments_is_configured_like_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TRAINYARD_KAFKA_BOOTSTRAP", "TRAINYARD_TOPIC_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TRAINYARD_HOME", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="TRAINYARD_KAFKA_BOOTSTRAP"):
+        Client()
+    stack(tmp_path)
+    Client().close()

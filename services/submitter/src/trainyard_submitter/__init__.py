@@ -9,6 +9,7 @@ with Client("broker:9092") as client:
 
 from trainyard_submitter.client import Client
 from trainyard_submitter.errors import (
+    ConfigurationError,
     Conflict,
     InvalidRequest,
     NotAllowed,
@@ -24,6 +25,7 @@ from trainyard_submitter.submission import Submission
 __all__ = [
     "Answer",
     "Client",
+    "ConfigurationError",
     "Conflict",
     "Followed",
     "InvalidRequest",

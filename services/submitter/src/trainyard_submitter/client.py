@@ -5,6 +5,7 @@ Needs kafka-python and pydantic only. A `Client` belongs to one thread.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from trainyard_runtime.kafka.sync_client import Position, SyncPublisher, SyncRea
 from trainyard_schemas.ids import Origin, partition_of
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.runs import RunRequest
-from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TopicName
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_schemas.vocabulary import RunPhase
+from trainyard_submitter.connection import resolve
 from trainyard_submitter.errors import Conflict, NotAllowed, OutcomeUnknown, RunUnknown, Unavailable, WaitTimeout
 from trainyard_submitter.following import Answer, Followed, Watch, fold_runs
 from trainyard_submitter.submission import Prepared, Submission, prepare, submission_of
@@ -35,23 +37,24 @@ _POLL_S = 0.25
 class Client:
     """A connection to Trainyard through Kafka.
 
-    `bootstrap` is `host:port[,host:port]`, `topic_prefix` includes its dot, `timeout_s` bounds every single question to
-    the brokers. `address` replaces `bootstrap` where a connection needs TLS or SASL. `tenant` must be the dispatcher's.
+    `bootstrap` is `host:port[,host:port]`, `topic_prefix` includes its dot. What is not given comes from the
+    environment (`TRAINYARD_KAFKA_BOOTSTRAP`, `TRAINYARD_TOPIC_PREFIX`, and what TLS and SASL need), else from the local
+    stack. `timeout_s` bounds every single question to the brokers. `tenant` must be the dispatcher's.
+
+    Raises ConfigurationError when no broker is known.
     """
 
     def __init__(
         self,
-        bootstrap: str = "",
+        bootstrap: str | None = None,
         *,
-        topic_prefix: str = DEFAULT_PREFIX,
+        topic_prefix: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tenant: str = DEFAULT_TENANT,
-        address: Address | None = None,
     ) -> None:
-        if address is None and not bootstrap:
-            raise ValueError("bootstrap: is empty; give the brokers as host:port[,host:port]")
-        self._address = address or Address(bootstrap)
-        self._prefix = topic_prefix
+        connection = resolve(bootstrap, topic_prefix, os.environ)
+        self._address = connection.address
+        self._prefix = connection.topic_prefix
         self._timeout_s = timeout_s
         self._tenant = tenant
         self._publisher: SyncPublisher | None = None

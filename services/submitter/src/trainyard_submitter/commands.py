@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 import time
@@ -19,7 +18,6 @@ from trainyard_schemas.codec import printable
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.vocabulary import Reason, RunPhase
 from trainyard_submitter import runs_view
-from trainyard_submitter.cli.connection import resolve
 from trainyard_submitter.cli.documents import read_request
 from trainyard_submitter.client import DEFAULT_SINCE_S, Client
 from trainyard_submitter.errors import Conflict, InvalidRequest, RunUnknown, SubmitterError
@@ -220,8 +218,7 @@ def _client(bootstrap: str | None, topic_prefix: str | None) -> Iterator[Client]
     configure_failpoints_from_environment()
     # kafka-python logs every retry as an error; what matters comes as one sentence from us.
     logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
-    connection = resolve(bootstrap, topic_prefix, os.environ)
-    with Client(address=connection.address, topic_prefix=connection.topic_prefix) as client:
+    with Client(bootstrap, topic_prefix=topic_prefix) as client:
         yield client
 
 

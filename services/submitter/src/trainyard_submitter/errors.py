@@ -21,6 +21,12 @@ class SubmitterError(Exception):
     exit_code = 1
 
 
+class ConfigurationError(SubmitterError):
+    """The connection is not, or wrongly, configured; the text names what to set."""
+
+    exit_code = 78
+
+
 class InvalidRequest(SubmitterError):
     """The request breaks its contract; `errors` names each wrong field, `detail` is a code."""
 

@@ -73,15 +73,11 @@ def _bytes_of(name: str) -> bytes:
             return _limited(sys.stdin.buffer)
         path = Path(name)
         if stat.S_ISDIR(path.stat().st_mode):
-            raise FileUnusable(
-                f"{shown} is a folder; name a file with one request, or - for standard input"
-            )
+            raise FileUnusable(f"{shown} is a folder; name a file with one request, or - for standard input")
         with path.open("rb") as file:
             return _limited(file)
     except FileNotFoundError:
-        raise FileUnusable(
-            f"there is no file {shown}; name a JSON or YAML file, or - for standard input"
-        ) from None
+        raise FileUnusable(f"there is no file {shown}; name a JSON or YAML file, or - for standard input") from None
     except OSError as error:
         raise FileUnusable(f"{shown} cannot be read: {error.strerror or error}") from error
 

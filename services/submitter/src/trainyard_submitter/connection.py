@@ -1,4 +1,4 @@
-"""Which Kafka a command talks to: an option, else the environment, else the local stack that is running.
+"""Which Kafka to talk to: what is given, else the environment, else the local stack that is running.
 
 The local stack leaves its addresses in `$TRAINYARD_HOME/stack.json`; of that file only
 `{"bootstrap": "host:port", "topic_prefix": "trainyard."}` is read here. A stack that is still starting has an empty
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainyard_runtime.kafka.address import SECURITY_PROTOCOLS, Address
 from trainyard_schemas.topics import DEFAULT_PREFIX
+from trainyard_submitter.errors import ConfigurationError
 
 BOOTSTRAP = "TRAINYARD_KAFKA_BOOTSTRAP"
 PREFIX = "TRAINYARD_TOPIC_PREFIX"
@@ -30,12 +31,6 @@ _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^\s:,\[\]]+):\d{1,5}$")
 _PREFIX_PATTERN = re.compile(r"^([A-Za-z0-9_-]+\.)*$")
 
 
-class ConfigurationError(Exception):
-    """The connection is not, or wrongly, configured."""
-
-    exit_code = 78
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
     """Address and topic prefix (with its dot)."""
@@ -45,7 +40,7 @@ class Connection:
 
 
 def resolve(bootstrap: str | None, topic_prefix: str | None, environment: Mapping[str, str]) -> Connection:
-    """The connection of a command. Raises ConfigurationError, naming what to set."""
+    """The connection. Raises ConfigurationError, naming what to set."""
     servers, prefix = bootstrap or environment.get(BOOTSTRAP), topic_prefix or environment.get(PREFIX)
     if not servers:
         stack = _running_stack(environment)
