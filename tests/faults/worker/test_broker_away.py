@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.integration.trainer_worker.stage import Stage, example, staged, until
 from trainyard_devstack.kafka_broker import EmbeddedKafka
@@ -16,6 +18,7 @@ def started(stage: Stage, run_id: str) -> bool:
     return any(isinstance(event.fact, AttemptStarted) for _, event in stage.events(run_id))
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_when_training_ends_costs_no_run(
     topic_prefix: str, clearml_server: ClearMLServer, tmp_path: Path
 ) -> None:
