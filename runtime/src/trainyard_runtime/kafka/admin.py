@@ -77,9 +77,9 @@ def apply_topics(
         return TopicsReport((), plan.unchanged, plan.differences)
 
 
-def inspect_topics(bootstrap: str, prefix: str, declarations: Iterable[Topic]) -> TopicPlan:
+def inspect_topics(bootstrap: str, prefix: str, declarations: Iterable[Topic], *, timeout_s: float = 30.0) -> TopicPlan:
     """What `apply_topics` would do, without doing it."""
-    with _admin(bootstrap, 30.0) as admin:
+    with _admin(bootstrap, timeout_s) as admin:
         return plan_topics(tuple(declarations), prefix, _existing(admin))
 
 

@@ -10,6 +10,7 @@ import typer
 
 EXIT_UNAVAILABLE = 5
 EXIT_CONFLICT = 6
+TIMEOUT_S = 10.0
 
 dispatcher_app = typer.Typer(help="Run the dispatcher: intake and planner.")
 topics = typer.Typer(help="Create Kafka's topics as declared, or check them.", no_args_is_help=True)
@@ -36,7 +37,9 @@ def topics_apply(
 
     kafka = settings_or_exit(KafkaSettings)
     try:
-        report = apply_topics(kafka.bootstrap, kafka.topic_prefix, TOPICS, replication_factor=replication)
+        report = apply_topics(
+            kafka.bootstrap, kafka.topic_prefix, TOPICS, replication_factor=replication, timeout_s=TIMEOUT_S
+        )
     except KafkaUnavailableError as error:
         _fail(str(error), EXIT_UNAVAILABLE)
     except LossyTopicsError as error:
@@ -66,7 +69,7 @@ def topics_check(
 
     kafka = settings_or_exit(KafkaSettings)
     try:
-        plan = inspect_topics(kafka.bootstrap, kafka.topic_prefix, TOPICS)
+        plan = inspect_topics(kafka.bootstrap, kafka.topic_prefix, TOPICS, timeout_s=TIMEOUT_S)
     except KafkaUnavailableError as error:
         _fail(str(error), EXIT_UNAVAILABLE)
     missing = [topic.name for topic in plan.create]
