@@ -101,8 +101,14 @@ def test_a_log_that_is_away_is_asked_again_until_it_answers() -> None:
             AttemptFailed(run_id=RUN_ID, attempt=1, reason=Reason.INTERNAL),
             dispatched(2, "task-2"),
         ],
+        [
+            accepted(),
+            dispatched(1, "task-0"),
+            AttemptFailed(run_id=RUN_ID, attempt=1, reason=Reason.INTERNAL),
+            dispatched(2, TASK_ID),
+        ],
     ],
-    ids=["unknown run", "not dispatched", "another task won", "cancelled", "a later attempt"],
+    ids=["unknown run", "not dispatched", "another task won", "cancelled", "a later attempt", "an edited Run/attempt"],
 )
 def test_a_task_that_the_log_does_not_wait_for_is_left_without_a_trace(facts: list[object]) -> None:
     world = World()
