@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,16 @@ from trainyard_runtime.clearml import ClearMLClient
 
 
 def sdk(server: ClearMLServer, folder: Path, flow: str, name: str) -> dict[str, Any]:
-    """Run a flow of sdk_flows.py with nothing of this machine's configuration."""
+    """Run a flow of sdk_flows.py with nothing of this machine's configuration, and outside of any git repository.
+
+    Inside of one, the SDK's repository detection hung in 5 of 16 runs: it starts git while it forks its reporter.
+    """
     configuration = folder / "clearml.conf"
     configuration.touch()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("CLEARML_", "TRAINS_"))}
     env = {**kept, **server.environment(), "HOME": str(folder), "CLEARML_CONFIG_FILE": str(configuration)}
-    script = Path(__file__).with_name("sdk_flows.py")
+    script = folder / "sdk_flows.py"
+    shutil.copy(Path(__file__).with_name("sdk_flows.py"), script)
     done = subprocess.run(
         [sys.executable, str(script), flow, name], env=env, cwd=folder, capture_output=True, text=True, timeout=120
     )
