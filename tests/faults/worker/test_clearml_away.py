@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ import pytest
 
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.integration.trainer_worker.stage import Stage, example, staged, until
-from trainyard_schemas.events import AttemptSucceeded
+from trainyard_schemas.events import AttemptFailed, AttemptSucceeded
 from trainyard_schemas.topics import TopicName
+from trainyard_schemas.vocabulary import Reason
 
 
 def free_port() -> int:
@@ -89,6 +91,26 @@ def test_a_clearml_server_that_is_killed_in_mid_training_costs_no_run(
         stage.wait_status(run.task_id, "completed")
         again = stage.dispatch({**example("wine-sklearn"), "extras": {"sklearn": {"estimator": "logreg"}}})
         assert isinstance(stage.outcome(again.run_id).fact, AttemptSucceeded)
+
+
+def test_a_worker_that_ends_while_clearml_stands_still_says_so_in_the_log_within_two_seconds(
+    kafka_bootstrap: str, topic_prefix: str, server: Server, tmp_path: Path
+) -> None:
+    with staged(kafka_bootstrap, topic_prefix, server.at, tmp_path) as stage:
+        worker = stage.start_worker()
+        run = stage.dispatch({**example("wine-flaml"), "time_budget_s": 30})
+        until(lambda: in_phase(stage, run.run_id, "fit"), "the fit began")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        at = time.monotonic()
+        assert worker.end() == 0
+        assert time.monotonic() - at < 2.5
+        server.process.send_signal(signal.SIGCONT)
+        fact = stage.outcome(run.run_id, 2).fact
+        assert isinstance(fact, AttemptFailed)
+        assert fact.reason is Reason.HOST_SHUTDOWN
+        stage.start_worker()
+        stage.wait_status(run.task_id, "failed")
 
 
 def in_phase(stage: Stage, run_id: str, phase: str) -> bool:

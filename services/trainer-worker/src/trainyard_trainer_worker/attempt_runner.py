@@ -31,6 +31,8 @@ from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, Outcome, 
 
 PhaseSeconds = Callable[[str, float], None]
 MIN_DEADLINE_S = 1.0
+SHUTDOWN_GRACE_S = 0.7
+"""What the child gets of the 1.7 s in which this process must end; the rest is for its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class AttemptRunner:
                 with contextlib.suppress(asyncio.CancelledError):
                     await stopper
             reporting.line(f"[trainyard] {_sentence(outcome)}")
+            if self._stopping.is_set():
+                reporting.hurry()
         return outcome
 
     def _spec(self, job: Job) -> AttemptSpec:
@@ -113,7 +117,7 @@ class AttemptRunner:
     async def _stop_with_us(self, child: TrainingChild) -> None:
         await self._stopping.wait()
         self._log.info("training stopped", action="stop_child", child_pid=child.pid)
-        await child.stop(Reason.HOST_SHUTDOWN)
+        await child.stop(Reason.HOST_SHUTDOWN, SHUTDOWN_GRACE_S)
 
     def _pass_on(self, event: ChildEvent, reporting: ClearMLReporting, heartbeats: Heartbeats) -> None:
         if isinstance(event, Console):

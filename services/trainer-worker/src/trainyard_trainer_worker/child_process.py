@@ -164,12 +164,12 @@ class TrainingChild:
             self._news.clear()
             await self._news.wait()
 
-    async def stop(self, reason: Reason) -> None:
-        """End the child: SIGTERM, two seconds, SIGKILL to its group. Returns when it is reaped. The first reason
+    async def stop(self, reason: Reason, grace_s: float = STOP_GRACE_S) -> None:
+        """End the child: SIGTERM, `grace_s`, SIGKILL to its group. Returns when it is reaped. The first reason
         stands; a child that has already ended keeps its outcome."""
         if self._process.returncode is None and self._stop_reason is None:
             self._stop_reason = reason
-            await self._terminate()
+            await self._terminate(grace_s)
         await asyncio.shield(self._supervision)
 
     async def outcome(self) -> Outcome:
@@ -205,11 +205,11 @@ class TrainingChild:
         self._news.set()
         return self._judge()
 
-    async def _terminate(self) -> None:
+    async def _terminate(self, grace_s: float = STOP_GRACE_S) -> None:
         self._signal_group(signal.SIGCONT)  # a frozen group takes no SIGTERM
         self._signal_group(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(self._process.wait(), grace_s)
         except TimeoutError:
             self._signal_group(signal.SIGKILL)
             await self._process.wait()

@@ -19,6 +19,9 @@ MAX_PAUSE_S: Final = 15.0
 CLOSING_S: Final = 3.0
 """How long the end of an attempt waits for what is left to be told."""
 
+HURRIED_CLOSING_S: Final = 0.2
+"""The same when the process ends: the outcome must reach the log before it does."""
+
 CLOSING_PAUSE_S: Final = 0.2
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +45,7 @@ class ClearMLReporting:
         self._unsent: Batch | None = None
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
+        self._closing_s = CLOSING_S
         self._loop_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -55,12 +59,16 @@ class ClearMLReporting:
         self._news.set()
         if self._loop_task is None:
             return
-        done, _ = await asyncio.wait([self._loop_task], timeout=CLOSING_S)
+        done, _ = await asyncio.wait([self._loop_task], timeout=self._closing_s)
         if not done:
             _log.warning("tracking_incomplete", task_id=self._task_id)
             self._loop_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loop_task
+
+    def hurry(self) -> None:
+        """Wait less for ClearML when the attempt ends."""
+        self._closing_s = HURRIED_CLOSING_S
 
     def line(self, text: str) -> None:
         """Add a line to the task's console."""
