@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from tests.e2e.conftest import ROOT, Stack
+from trainyard_devstack import demo
+from trainyard_devstack.demo_runs import DemoRun
 
 
 @pytest.mark.slow
@@ -31,6 +35,23 @@ def test_the_demo_trains_every_run_above_its_floor_and_leaves_a_stack_that_it_di
     assert {run["trainer"] for run in runs} == {"flaml", "sklearn"}
     assert "attempt succeeded" in done.stderr
     assert stack.status()["services"] == before["services"]
+
+
+def test_a_run_below_its_floor_and_one_that_failed_make_the_demo_fail_and_are_named(
+    stack: Stack, wine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = {**wine, "run_name": "no-such-label", "dataset": {**wine["dataset"], "label": "vintage"}}
+    monkeypatch.setenv("TRAINYARD_HOME", str(stack.home))
+    monkeypatch.setattr(demo, "_wanted_runs", lambda: (DemoRun(wine, 1.01, None), DemoRun(failing, 0.5, None)))
+    with pytest.raises(typer.Exit) as caught:
+        demo.demo(keep=False, as_json=True)
+    shown = capsys.readouterr()
+    assert caught.value.exit_code == 1
+    assert [run["state"] for run in json.loads(shown.out)["runs"]] == ["completed", "failed"]
+    assert f"trainyard: {wine['run_name']}: accuracy 1 (baseline" in shown.err
+    assert "demanded is at least 1.01" in shown.err
+    assert "trainyard: no-such-label: failed, " in shown.err
+    assert stack.status()["services"]
 
 
 def test_the_doctor_finds_nothing_wrong_with_a_running_stack(stack: Stack) -> None:
