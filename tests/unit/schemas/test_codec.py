@@ -48,6 +48,7 @@ BAD_BYTES: dict[str, tuple[bytes | None, str]] = {
     "260,000 levels": (b'{"a": ' + b"[" * 260_000 + b"]" * 260_000 + b"}", "too_deep"),
     "170,000 strings": (b'{"a": [' + b'"",' * 170_000 + b"0]}", "too_many_values"),
     "an endless string of escaped quotes": (b'{"a": [' + b"0," * 10_001 + b'"' + b'\\"' * 240_000, "too_many_values"),
+    "6,000 lists of one number": (b'{"a": [' + b"[0]," * 5_999 + b"[0]]}", "too_many_values"),
     "100,000 items": (b'{"a": [' + b"0," * 99_999 + b"0]}", "too_many_values"),
     "50 MB of spaces": (b" " * 50_000_000, "too_large"),
     "50 MB of text": (b'{"a": "' + b"x" * 50_000_000 + b'"}', "too_large"),

@@ -11,7 +11,7 @@ from tests.unit.schemas import histories as h
 from trainyard_schemas.events import Fact
 from trainyard_schemas.lifecycle import RunState, Verdict, apply, fold
 from trainyard_schemas.topics import TopicName, topic
-from trainyard_schemas.vocabulary import EventType, RunPhase
+from trainyard_schemas.vocabulary import EventType, Reason, RunPhase
 
 TABLE = """
 -                 | run.accepted run.rejected
@@ -183,3 +183,24 @@ def test_a_rejected_run_keeps_what_the_bad_request_said_of_itself() -> None:
     assert state is not None
     assert state.request == {"run_name": "wine", "project": None, "trainer": "flaml"}
     assert state.is_ended
+
+
+def test_an_ended_run_bears_the_reason_of_its_end_and_not_of_its_last_attempt() -> None:
+    end = h.ended(EventType.RUN_FAILED).model_copy(update={"detail": "attempts_used", "message": "3 of 3"})
+    state = _state((*PATHS["attempt_lost"], end))
+    assert state is not None
+    assert (state.phase, state.reason, state.detail, state.message) == (
+        RunPhase.FAILED,
+        Reason.USER,
+        "attempts_used",
+        "3 of 3",
+    )
+
+
+def test_queued_is_noted_once_for_each_attempt() -> None:
+    state = _state((*PATHS["dispatched"], h.queued(1)))
+    again = apply(state, h.event(h.queued(1), now=99.0), 1_000)
+    assert again.verdict is Verdict.DUPLICATE
+    assert again.state is state
+    second = _state((*PATHS["attempt_failed"], h.dispatched(2)))
+    assert apply(second, h.event(h.queued(2)), 1_000).verdict is Verdict.NOTED

@@ -57,7 +57,8 @@ def test_a_missing_required_field_is_named(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVER_OWNED))
 def test_what_the_server_owns_is_refused_by_name(name: str) -> None:
-    assert [e.path for e in _refusal(_with(name, "x")).errors] == [name]
+    errors = _refusal(_with(name, "x")).errors
+    assert [(e.path, e.message) for e in errors] == [(name, "is set by Trainyard, not by a request; remove it")]
 
 
 def test_every_wrong_field_is_named_and_no_more_than_20() -> None:
@@ -103,6 +104,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("dataset.uri", "javascript:alert(1)", "dataset.uri"),
     ("dataset.uri", "data:text/csv;base64,YSxi", "dataset.uri"),
     ("dataset.uri", "simplecache::s3://datasets/x.csv", "dataset.uri"),
+    ("dataset.uri", "https://host/x.zip::s3://datasets/x.csv", "dataset.uri"),
     ("dataset.uri", "zip://*.csv::s3://datasets/x.zip", "dataset.uri"),
     ("dataset.uri", "https:///x.csv", "dataset.uri"),
     ("dataset.uri", "s3:///x.csv", "dataset.uri"),
