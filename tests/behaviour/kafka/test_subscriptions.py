@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
+from kafka import KafkaProducer
 
 from trainyard_runtime.kafka.admin import apply_topics
-from trainyard_runtime.kafka.async_log import LogWriter
+from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.faststream_broker import Subscription, UnsafeSubscriptionError, refuse_unsafe
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.kafka.settings import KafkaSettings
@@ -39,9 +40,8 @@ class Collector:
     async def __call__(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    def subscription(self, kafka: KafkaSettings, group: str = "g") -> Subscription:
-        topic = kafka.topic(TopicName.RUNS_REQUESTED)
-        return Subscription(kafka, topic, self, group=kafka.group(group), on_failure=self.failures.append)
+    def subscription(self, kafka: KafkaSettings, name: TopicName = TopicName.RUNS_REQUESTED) -> Subscription:
+        return Subscription(kafka, kafka.topic(name), self, group=kafka.group("g"), on_failure=self.failures.append)
 
 
 def test_records_before_the_first_start_and_odd_headers_all_arrive(kafka: KafkaSettings) -> None:
@@ -62,6 +62,42 @@ def test_records_before_the_first_start_and_odd_headers_all_arrive(kafka: KafkaS
         early, odd, late = collector.records
         assert (early.value, late.value, late.partition) == (b"early", b"late", 7)
         assert (odd.key, odd.value, odd.headers) == (b"\xff", None, (("a", None), ("a", b"\xff\xfe")))
+        assert collector.failures == []
+
+    asyncio.run(scenario())
+
+
+class _NotUtf8(str):
+    """A header's name as a client in another language may write it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+def test_a_header_whose_name_is_not_utf8_is_stood_in_for_and_stops_nobody(kafka: KafkaSettings) -> None:
+    name = TopicName.RUNS_REQUESTED_DEAD_LETTER  # any topic: at the session's end a client reads the run topics
+    topic = kafka.topic(name)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
+    for partition in (0, 1):
+        for value, headers in ((b"before", []), (b"bad", [(_NotUtf8("x"), b"v")]), (b"after", [])):
+            producer.send(topic, value, partition=partition, headers=headers).get(10)
+    producer.close()
+
+    async def scenario() -> None:
+        collector, reader = Collector(), LogReader(kafka)
+        subscription = collector.subscription(kafka, name)
+        await subscription.start()
+        await until(lambda: len(collector.records) == 6)
+        assert await subscription.commit({(topic, 0): 3, (topic, 1): 3})
+        await subscription.stop()
+        for partition in (0, 1):
+            mine = [record for record in collector.records if record.partition == partition]
+            assert [(record.offset, record.value) for record in mine] == [(0, b"before"), (1, None), (2, b"after")]
+            assert ["UTF-8" in record.unreadable for record in mine] == [False, True, False]
+        assert [record.value for record in await reader.read_to_end(topic, 0, 0)] == [b"before", b"after"]
+        await reader.stop()
         assert collector.failures == []
 
     asyncio.run(scenario())

@@ -207,6 +207,13 @@ def test_an_error_of_our_own_is_an_answer_too_and_tells_no_content() -> None:
     assert "secret-canary" not in fact.message
 
 
+def test_a_record_that_no_client_can_read_is_answered_too() -> None:
+    bad = Record("t.runs.requested", 3, 42, 0, None, None, unreadable="a header's name is not UTF-8")
+    fact = rejection(answer(bad, "default"))
+    assert fact.detail == "unreadable"
+    assert "UTF-8" in fact.message
+
+
 def test_ten_thousand_mutated_bodies_are_each_answered_once() -> None:
     rng = random.Random(7)
     good = json.dumps(request()).encode()

@@ -19,7 +19,10 @@ RecordHeaders = Sequence[tuple[str, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a topic, as it stands there. `timestamp_ms` since the epoch."""
+    """One record of a topic, as it stands there. `timestamp_ms` since the epoch.
+
+    `unreadable` says why the client cannot read it, and is empty otherwise; only its place is known then.
+    """
 
     topic: str
     partition: int
@@ -28,6 +31,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    unreadable: str = ""
 
     @property
     def origin(self) -> Origin:

@@ -14,7 +14,7 @@ from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.codec import printable
 from trainyard_schemas.envelope import Envelope, Mode, decode
-from trainyard_schemas.errors import ContractError, FieldError, Invalid
+from trainyard_schemas.errors import ContractError, FieldError, Invalid, Malformed
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.upcasting import ParsedRequest, parse_request
 from trainyard_schemas.vocabulary import EventType, Reason
@@ -54,6 +54,8 @@ def answer(record: Record, tenant: str) -> Answer:
     """
     envelope: Envelope | None = None
     try:
+        if record.unreadable:
+            raise Malformed("unreadable", FieldError("", f"the record cannot be read: {record.unreadable}"))
         envelope = decode(record.value, record.headers, bare_allowed=True)
         _fits_the_topic(envelope)
         parsed = parse_request(envelope.data)

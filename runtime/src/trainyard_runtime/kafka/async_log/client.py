@@ -28,7 +28,14 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 def record_of(raw: Any) -> Record:
     """A record from aiokafka's own form."""
-    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers or ()))
+    if isinstance(raw, Record):
+        return raw
+    return record_in(raw.topic, raw.partition, raw)
+
+
+def record_in(topic: str, partition: int, raw: Any) -> Record:
+    """A record from aiokafka's form inside a batch, which does not know its place."""
+    return Record(topic, partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers or ()))
 
 
 def describe(error: BaseException) -> str:

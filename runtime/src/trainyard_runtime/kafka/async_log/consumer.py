@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
+
+from trainyard_runtime.kafka.records import Record
 
 KAFKA_ERRORS: Final = (KafkaError,)
 """What a consumer raises when Kafka does not do as asked."""
@@ -19,6 +22,7 @@ STAYING: Final = (StickyPartitionAssignor,)
 """Partitions stay with their member when another one joins: the lead does not move for nothing."""
 
 _WAIT_MS: Final = 60_000
+_UNREADABLE: Final = "the name of a header, of this record or of one before it in its batch, is not UTF-8"
 
 RawRecord = Any
 """A record as aiokafka gives it; `record_of` reads it."""
@@ -32,6 +36,7 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """
 
     def __init__(self, *topics: str, start_at: Mapping[tuple[str, int], int] | None = None, **options: Any) -> None:
+        fetcher.PartitionRecords = _TolerantRecords  # there is no other way in
         super().__init__(*topics, **options)
         self._start_at = dict(start_at or {})
 
@@ -65,6 +70,25 @@ class WaitingConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         wanted = {TopicPartition(*at): offset for at, offset in offsets.items() if TopicPartition(*at) in mine}
         if wanted:
             await self.commit(wanted)
+
+
+class _TolerantRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """What a fetch brought of one partition, with a stand-in for a record that aiokafka cannot read.
+
+    A header whose name is not UTF-8 makes aiokafka's parser raise, again after every fetch, and lose what it had read
+    in the same call: one such record, which anybody may publish, would stop a partition for ever. The rest of the
+    record's batch cannot be read either and is stood in for, record by record.
+    """
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[RawRecord]:
+        try:
+            yield from super()._unpack_records()
+        except UnicodeDecodeError:
+            at = self.next_fetch_offset
+            self.next_fetch_offset = at + 1
+            yield Record(self._tp.topic, self._tp.partition, at, 0, None, None, unreadable=_UNREADABLE)
 
 
 class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]

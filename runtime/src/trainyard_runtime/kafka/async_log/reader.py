@@ -20,9 +20,10 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from trainyard_runtime.kafka.async_log.client import client_options
+from trainyard_runtime.kafka.async_log.client import client_options, record_in
 from trainyard_runtime.kafka.records import LogUnavailable, OffsetGone, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
+from trainyard_runtime.logs import get_logger
 
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _READ_UNCOMMITTED: Final = 0
@@ -30,6 +31,7 @@ _LATEST: Final = -1
 _EARLIEST: Final = -2
 _RETRY_PAUSE_S: Final = 0.1
 T = TypeVar("T")
+_LOG = get_logger(component="log_reader")
 
 
 class LogReader:
@@ -183,12 +185,13 @@ def _records(topic: str, partition: int, offset: int, data: bytes) -> tuple[list
     records: list[Record] = []
     position = offset
     for batch in _batches(data):
-        if not batch.is_control_batch:
-            records += [
-                Record(topic, partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers or ()))
-                for raw in batch
-                if raw.offset >= offset
-            ]
+        try:
+            for raw in () if batch.is_control_batch else batch:
+                if raw.offset >= offset:
+                    records.append(record_in(topic, partition, raw))
+        except UnicodeDecodeError:
+            # A header's name is not UTF-8: aiokafka can read neither that record nor what follows in its batch.
+            _LOG.error("records of a batch are unreadable", topic=topic, partition=partition, after=len(records))
         position = max(position, int(batch.next_offset))
     return records, position
 
