@@ -24,6 +24,7 @@ _ATTRIBUTES = frozenset(
     {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"}
 )
 _MAX_ATTRIBUTE_CHARACTERS = 1024
+_YEAR_1_S, _YEAR_9999_END_S = -62_135_596_800.0, 253_402_300_799.0
 
 
 class Mode(StrEnum):
@@ -152,8 +153,12 @@ def _invalid(path: str, message: str) -> Invalid:
 
 
 def format_time(epoch_s: float) -> str:
-    """RFC 3339 in UTC with microseconds."""
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """RFC 3339 in UTC with microseconds; what is outside the years 1 to 9999 becomes their first or last second."""
+    return (
+        datetime.fromtimestamp(min(max(epoch_s, _YEAR_1_S), _YEAR_9999_END_S), UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def encode_structured(

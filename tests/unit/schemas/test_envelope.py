@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainyard_schemas.envelope import Headers, Mode, decode, encode_structured
+from trainyard_schemas.envelope import Headers, Mode, decode, encode_structured, format_time
 from trainyard_schemas.errors import ContractError, Invalid
 from trainyard_schemas.events import decode_event
 
@@ -109,6 +109,21 @@ def test_what_is_written_is_read_again() -> None:
     event = decode(value, [(name, text) for name, text in headers])
     assert (event.id, event.source, event.type, event.subject, event.time) == ("1", "trainyard/test", "t", "s", 9.25)
     assert (event.dataschema, event.data, event.extensions) == ("urn:x", DATA, {"writer": "w"})
+
+
+@pytest.mark.parametrize(
+    ("read", "written"),
+    [
+        ("2026-11-05T09:00:00+01:00", "2026-11-05T08:00:00.000000Z"),
+        ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.000000Z"),
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59.000000Z"),
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00.000000Z"),
+    ],
+)
+def test_the_times_at_the_ends_of_the_calendar_are_written_again(read: str, written: str) -> None:
+    event = decode(_body(time=read))
+    assert event.time is not None
+    assert format_time(event.time) == written
 
 
 @pytest.mark.parametrize(

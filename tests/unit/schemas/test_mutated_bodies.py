@@ -8,9 +8,11 @@ import random
 from collections import Counter
 from typing import Any
 
-from tests.contracts.files import GOLDEN_REQUEST_EVENTS, V1, V2
+from tests.contracts.files import GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, V1, V2
 from trainyard_schemas.envelope import decode
 from trainyard_schemas.errors import ContractError
+from trainyard_schemas.events import Event, decode_event, encode_event
+from trainyard_schemas.lifecycle import RunState, apply
 from trainyard_schemas.upcasting import ParsedRequest, parse_request
 
 CANARY = "hunter2canary"
@@ -69,6 +71,13 @@ def _answer(value: bytes) -> ParsedRequest | ContractError:
         return error
 
 
+def _read(value: bytes) -> Event | ContractError:
+    try:
+        return decode_event(value)
+    except ContractError as error:
+        return error
+
+
 def test_each_of_10_000_mutated_bodies_gets_exactly_one_answer() -> None:
     rng = random.Random(20261105)
     corpus = [path.read_bytes() for path in (*V1, *V2, *GOLDEN_REQUEST_EVENTS)]
@@ -90,6 +99,29 @@ def test_each_of_10_000_mutated_bodies_gets_exactly_one_answer() -> None:
     assert answers["invalid_field"] > 1_000
     assert answers["not_json"] > 1_000
     assert {"not_utf8", "trailing_bytes", "empty", "schema_version", "invalid_envelope"} <= set(answers)
+
+
+def test_each_of_10_000_mutated_events_is_read_and_folded_or_refused() -> None:
+    """A record of the lifecycle topic that raised anything else would end every service that folds it."""
+    rng = random.Random(42)
+    corpus = [path.read_bytes() for path in GOLDEN_EVENTS]
+    answers: Counter[str] = Counter()
+    state: RunState | None = None
+    for offset in range(10_000):
+        original = rng.choice(corpus)
+        mutated = _bytes_mutated(rng, original) if rng.randrange(3) == 0 else _fields_mutated(rng, json.loads(original))
+        event = _read(mutated)
+        if isinstance(event, ContractError):
+            assert all(found.message.isprintable() for found in event.errors), mutated
+            answers[event.detail] += 1
+            continue
+        step = apply(state, event, offset)
+        state = None if step.state is None or step.state.is_ended else step.state
+        value, headers = encode_event(event)
+        assert decode_event(value, headers).fact == event.fact
+        answers[step.verdict] += 1
+    assert answers.total() == 10_000
+    assert {"won", "unknown_run", "invalid_field", "invalid_envelope", "unknown_type", "not_json"} <= set(answers)
 
 
 def test_no_answer_repeats_a_secret_of_the_body() -> None:
