@@ -5,9 +5,11 @@ State and offsets can never disagree: after any crash the projection resumes exa
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,27 @@ _BUSY_TIMEOUT_S = 5.0
 
 class ProjectionUnavailable(Exception):
     """The projection's file cannot be read or written: the disk is full, the file is damaged or not ours."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Path]:
+    """Hold a process's own folder, made where it is missing, against a second process; the kernel ends the hold.
+
+    Two processes that write one projection would take each other's offsets back. Raises ProjectionUnavailable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "in-use.lock").open("w")
+    except OSError as problem:
+        raise ProjectionUnavailable(f"TRAINYARD_STATE_DIR {folder} cannot be used ({problem})") from problem
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise ProjectionUnavailable(
+                f"another process uses TRAINYARD_STATE_DIR {folder}; give each process a folder of its own"
+            ) from problem
+        yield folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import time
 import uuid
+from pathlib import Path
 
+from tests.behaviour.clearml.server import embedded_server
 from tests.integration.dispatcher.yard import Yard, request, until
 from trainyard_schemas import events as ev
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.lifecycle import Verdict
 from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import RunPhase
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def test_each_way_to_write_a_request_becomes_one_queued_task(yard: Yard) -> None:
@@ -175,6 +185,29 @@ def test_a_standby_takes_the_lead_when_the_leader_ends(yard: Yard) -> None:
     until(standby.leads, "the standby leads")
     assert all(story.won(r) == ["run.accepted", "attempt.dispatched", "attempt.queued"] for r in story.states)
     assert len(yard.entries()) == 2
+
+
+def test_while_clearml_is_away_requests_are_accepted_and_go_on_when_it_is_back(yard: Yard, tmp_path: Path) -> None:
+    port = free_port()
+    away = {"CLEARML_API_HOST": f"http://127.0.0.1:{port}"}
+    dispatcher = yard.start(ready=False, **away)
+    yard.submit(*(request(run_name=f"run {i}") for i in range(3)))
+    until(lambda: len(yard.story().states) == 3, "the requests are accepted")
+    status, page = dispatcher.page("/readyz")
+    assert status == 503
+    assert "cannot reach" in json.loads(page)["checks"]["clearml"]
+    assert dispatcher.page("/healthz")[0] == 200
+    with embedded_server(tmp_path / "late", "--api-port", str(port)):
+        story = yard.settled(3)
+        until(dispatcher.is_ready, "it is ready")
+    assert {state.phase for state in story.states.values()} == {RunPhase.DISPATCHED}
+
+
+def test_a_second_process_on_the_same_state_folder_is_refused(yard: Yard) -> None:
+    yard.start(name="one")
+    second = yard.start(name="one", ready=False)
+    assert second.popen.wait(timeout=30) == 1
+    assert "another process uses TRAINYARD_STATE_DIR" in second.log_path.read_text()
 
 
 def test_the_pages_tell_what_it_did(yard: Yard) -> None:

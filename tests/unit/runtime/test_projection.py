@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_runtime.projection import Entry, Projection, ProjectionUnavailable
+from trainyard_runtime.projection import Entry, Projection, ProjectionUnavailable, held
 
 
 def test_entries_and_offsets_come_back(tmp_path: Path) -> None:
@@ -56,3 +56,12 @@ def test_a_file_that_is_no_database_is_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "p.sqlite").write_bytes(b"not a database at all" * 100)
     with pytest.raises(ProjectionUnavailable, match=r"p\.sqlite"):
         Projection(tmp_path / "p.sqlite", identity="one")
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path / "state") as folder:
+        assert folder.is_dir()
+        with pytest.raises(ProjectionUnavailable, match="another process"), held(tmp_path / "state"):
+            pass
+    with held(tmp_path / "state"):
+        pass

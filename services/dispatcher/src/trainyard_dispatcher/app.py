@@ -31,7 +31,7 @@ from trainyard_runtime.kafka.progress import ProgressWatch, lag
 from trainyard_runtime.kafka.records import LogError, LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
-from trainyard_runtime.projection import Projection
+from trainyard_runtime.projection import Projection, held
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
 INTAKE_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "planner", "completed-copier"
@@ -170,6 +170,7 @@ class Dispatcher:
         folder = self._settings.state_dir
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-dispatcher-")))
+        stack.enter_context(held(folder))
         identity = f"{cluster_id} {lifecycle} fold {FOLD_VERSION}"
         projection = Projection(folder / "dispatcher.sqlite", identity=identity)
         stack.callback(projection.close)
