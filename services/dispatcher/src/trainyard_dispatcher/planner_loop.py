@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from trainyard_dispatcher import plan as pl
 from trainyard_dispatcher.executor import Executor
@@ -21,6 +22,10 @@ from trainyard_runtime.logs import get_logger
 TIMER_S = 1.0
 """Plans at least this often: retries, pauses and graces come due without any new record."""
 
+MAX_INTERNAL_ERRORS = 20
+"""So many actions in a row that failed on errors of our own end the process, loudly."""
+
+INTERNAL_ERROR_PAUSE_S = 30.0
 _MAX_PLANNING_SHARE = 0.3
 _RETRY_TAKE_OVER_S = 1.0
 
@@ -60,6 +65,7 @@ class PlannerLoop:
         self._known: dict[str, Known] = {}
         self._busy: set[str] = set()
         self._acting: set[asyncio.Task[None]] = set()
+        self._internal_errors = 0
         self._log = get_logger(component="planner")
 
     @property
@@ -83,7 +89,7 @@ class PlannerLoop:
         self.wake()
 
     async def run(self) -> None:
-        """Plan and act until cancelled. An error that is no answer of a port's stops the loop, loudly."""
+        """Plan and act until cancelled. Errors of our own stop the loop only when they come in a row."""
         try:
             while True:
                 await self._wait()
@@ -156,6 +162,14 @@ class PlannerLoop:
         began = time.perf_counter()
         try:
             learnt = await self._executor.perform(action, states, self._known, self._now)
+            self._internal_errors = 0
+        except Exception as error:
+            self._internal_errors += 1
+            self._log.error("an action failed on an error of ours", action=name, runs=runs, exc_info=error)
+            if self._internal_errors >= MAX_INTERNAL_ERRORS:
+                raise
+            later = self._now() + INTERNAL_ERROR_PAUSE_S
+            learnt = {r: replace(self._known.get(r, pl.NOTHING_KNOWN), retry_at=later, must_search=True) for r in runs}
         finally:
             self._busy.difference_update(runs)
             self._metrics.actions.labels(name).observe(time.perf_counter() - began)
