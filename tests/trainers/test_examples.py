@@ -11,8 +11,8 @@ import pytest
 from tests.trainers.conftest import EXAMPLES, Train
 from trainyard_schemas.runs import RunRequest
 from trainyard_trainer_worker.child_events import Phase, PhaseEnded, Progress, Scalar
-from trainyard_trainer_worker.packing import read
 from trainyard_trainer_worker.spec import Succeeded
+from trainyard_trainer_worker.training.packing import read
 
 REQUESTS = sorted((EXAMPLES / "requests").glob("*.json"))
 

@@ -13,9 +13,9 @@ import sklearn.metrics as sk
 
 from tests.trainers.conftest import EXAMPLES, Train, body
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker import datasets, frames, splits
-from trainyard_trainer_worker.packing import read
 from trainyard_trainer_worker.spec import Failed, Succeeded
+from trainyard_trainer_worker.training import datasets, frames, splits
+from trainyard_trainer_worker.training.packing import read
 
 TRAINERS = ("sklearn", "flaml")
 

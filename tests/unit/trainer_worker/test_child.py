@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-SETUP = "import time; from trainyard_trainer_worker.child import Cancelled, obey_sigterm; obey_sigterm()\n"
+SETUP = "import time; from trainyard_trainer_worker.training.child import Cancelled, obey_sigterm; obey_sigterm()\n"
 READY = "print('ready', flush=True)\n"
 
 

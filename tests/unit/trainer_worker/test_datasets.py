@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker import datasets
 from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.training import datasets
 
 GOOD = b"a,b,y\n1,x,0\n2,z,1\n"
 

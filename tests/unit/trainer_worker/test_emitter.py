@@ -9,8 +9,8 @@ import pytest
 
 from trainyard_trainer_worker import child_events
 from trainyard_trainer_worker.child_events import Phase, PhaseEnded, PhaseStarted, Progress, Scalar, Warned
-from trainyard_trainer_worker.emitter import MAX_SCALARS, MAX_WARNINGS, Emitter
-from trainyard_trainer_worker.jsonsafe import json_safe
+from trainyard_trainer_worker.training.emitter import MAX_SCALARS, MAX_WARNINGS, Emitter
+from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 
 class Clock:

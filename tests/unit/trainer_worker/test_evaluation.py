@@ -8,9 +8,9 @@ import pytest
 import sklearn.metrics as sk
 
 from trainyard_schemas.trainers import CLASSIFICATION_METRICS, REGRESSION_METRICS
-from trainyard_trainer_worker import evaluation
-from trainyard_trainer_worker.evaluation import METRICS, Predictions
 from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.training import evaluation
+from trainyard_trainer_worker.training.evaluation import METRICS, Predictions
 
 
 def classification(n_classes: int, seed: int, n: int = 200) -> tuple[Any, Predictions]:

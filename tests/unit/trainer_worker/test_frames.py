@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainyard_trainer_worker import datasets, frames
-from trainyard_trainer_worker.frames import Column
 from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.training import datasets, frames
+from trainyard_trainer_worker.training.frames import Column
 
 
 def mixed_row(i: int) -> str:

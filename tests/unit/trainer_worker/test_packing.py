@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainyard_trainer_worker import frames, packing
-from trainyard_trainer_worker.evaluation import Predictions
-from trainyard_trainer_worker.frames import Column
-from trainyard_trainer_worker.packing import BadArchive
-from trainyard_trainer_worker.verify import main, verify
+from trainyard_trainer_worker.training import frames, packing
+from trainyard_trainer_worker.training.evaluation import Predictions
+from trainyard_trainer_worker.training.frames import Column
+from trainyard_trainer_worker.training.packing import BadArchive
+from trainyard_trainer_worker.training.verify import main, verify
 
 COLUMNS = (Column("x", "number"),)
 ROWS: list[list[float | None]] = [[1.0], [2.5], [None]]

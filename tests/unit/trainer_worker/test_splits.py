@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainyard_trainer_worker import splits
 from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.training import splits
 
 SIZES = st.floats(0.01, 0.99)
 SEEDS = st.integers(0, (1 << 32) - 1)

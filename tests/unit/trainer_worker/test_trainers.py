@@ -11,11 +11,11 @@ import pytest
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker import trainers
-from trainyard_trainer_worker.emitter import Emitter
-from trainyard_trainer_worker.evaluation import METRICS
-from trainyard_trainer_worker.frames import Column, Ints
 from trainyard_trainer_worker.spec import AttemptError
 from trainyard_trainer_worker.trainers.base import FitTask
+from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.evaluation import METRICS
+from trainyard_trainer_worker.training.frames import Column, Ints
 
 
 def test_every_adapter_is_for_a_trainer_that_requests_may_name() -> None:

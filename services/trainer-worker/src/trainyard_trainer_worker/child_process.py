@@ -41,7 +41,7 @@ MAX_LINE_BYTES = 4_096
 MAX_EVENT_BYTES = 1 << 20
 MAX_OUTCOME_BYTES = 16 << 20
 MAX_WAITING = 20_000
-PROGRAM = (sys.executable, "-m", "trainyard_trainer_worker.child")
+PROGRAM = (sys.executable, "-m", "trainyard_trainer_worker.training.child")
 
 # What a training process needs from our environment, and nothing else: no ClearML, Kafka or cloud credentials.
 _ENV_NAMES = frozenset(

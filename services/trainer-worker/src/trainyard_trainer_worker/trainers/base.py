@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy.typing as npt
 import pandas as pd
 
-from trainyard_trainer_worker.evaluation import Metric
-from trainyard_trainer_worker.frames import Column, Ints
 from trainyard_trainer_worker.spec import Artifact
+from trainyard_trainer_worker.training.evaluation import Metric
+from trainyard_trainer_worker.training.frames import Column, Ints
 
 
 class Reporter(Protocol):

@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from trainyard_trainer_worker.frames import Column
+from trainyard_trainer_worker.training.frames import Column
 
 MAX_CATEGORIES = 50
 

@@ -17,10 +17,10 @@ import flaml
 from sklearn.pipeline import Pipeline
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.jsonsafe import json_safe
 from trainyard_trainer_worker.spec import Artifact, AttemptError, Detail, clean, invalid_request
 from trainyard_trainer_worker.trainers.base import FitTask, FittedModel, Reporter
 from trainyard_trainer_worker.trainers.features import build_features
+from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 # CatBoost is left out on purpose: one of its trials ignores the time budget (43 s measured on iris).
 ESTIMATORS = ("lgbm", "xgboost", "xgb_limitdepth", "rf", "extra_tree", "histgb", "kneighbor", "lrl1", "lrl2")

@@ -19,11 +19,11 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 
-from trainyard_trainer_worker.evaluation import predict, score
-from trainyard_trainer_worker.jsonsafe import json_safe
 from trainyard_trainer_worker.spec import Detail, clean, invalid_request
 from trainyard_trainer_worker.trainers.base import FitTask, FittedModel, Reporter
 from trainyard_trainer_worker.trainers.features import build_features
+from trainyard_trainer_worker.training.evaluation import predict, score
+from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 CHUNKS = 10
 

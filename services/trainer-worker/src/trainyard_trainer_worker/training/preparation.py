@@ -9,12 +9,12 @@ from typing import Any
 import numpy.typing as npt
 import pandas as pd
 
-from trainyard_trainer_worker import datasets, evaluation, frames, splits
-from trainyard_trainer_worker.emitter import Emitter
-from trainyard_trainer_worker.evaluation import Metric
-from trainyard_trainer_worker.frames import Column, Ints, Target
 from trainyard_trainer_worker.spec import TrainingRequest, listed
-from trainyard_trainer_worker.splits import Split
+from trainyard_trainer_worker.training import datasets, evaluation, frames, splits
+from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.evaluation import Metric
+from trainyard_trainer_worker.training.frames import Column, Ints, Target
+from trainyard_trainer_worker.training.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

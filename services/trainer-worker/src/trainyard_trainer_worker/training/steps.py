@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard_trainer_worker import evaluation, frames, packing, preparation, trainers
+from trainyard_trainer_worker import trainers
 from trainyard_trainer_worker.child_events import Phase
-from trainyard_trainer_worker.emitter import Emitter
-from trainyard_trainer_worker.jsonsafe import json_safe
-from trainyard_trainer_worker.preparation import Loaded, Parts
 from trainyard_trainer_worker.spec import MODEL_FILE, Artifact, AttemptSpec, ModelFile, TrainingRequest, clean, listed
 from trainyard_trainer_worker.trainers.base import FitTask, FittedModel, Trainer
+from trainyard_trainer_worker.training import evaluation, frames, packing, preparation
+from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.jsonsafe import json_safe
+from trainyard_trainer_worker.training.preparation import Loaded, Parts
 
 TOP_FEATURES = 50
 IMPORTANCE_LIMIT_S = 10.0

@@ -1,4 +1,4 @@
-"""`python -m trainyard_trainer_worker.verify ARCHIVE`: does a packed model still predict what it did when trained?
+"""`python -m trainyard_trainer_worker.training.verify ARCHIVE`: does a packed model still predict as it did?
 
 Reads the archive with every hash checked, loads the model in this clean process, predicts the sample and compares.
 Prints one line of JSON; exits 0 when all agree, 1 when not, 2 for wrong usage. With `--wait` the libraries are loaded
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from trainyard_trainer_worker import frames, packing
-from trainyard_trainer_worker.evaluation import Predictions, predict
 from trainyard_trainer_worker.processes import die_with_parent
+from trainyard_trainer_worker.training import frames, packing
+from trainyard_trainer_worker.training.evaluation import Predictions, predict
 
 TOLERANCE = 1e-6
 
@@ -78,7 +78,7 @@ def _difference(expected: Predictions, actual: Predictions) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, verify, print. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker.verify", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker.training.verify", description=__doc__)
     parser.add_argument("archive", nargs="?", type=Path, help="the model.tar.gz")
     parser.add_argument("--sha256", help="the SHA-256 that the archive must have")
     parser.add_argument("--wait", action="store_true", help="load the libraries, then read the task from stdin")

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard_trainer_worker.evaluation import Predictions
-from trainyard_trainer_worker.frames import Column
 from trainyard_trainer_worker.spec import ModelFile
+from trainyard_trainer_worker.training.evaluation import Predictions
+from trainyard_trainer_worker.training.frames import Column
 
 FORMAT = "trainyard-model/1"
 MANIFEST, MODEL, SAMPLE = "manifest.json", "model.pkl", "sample.json"

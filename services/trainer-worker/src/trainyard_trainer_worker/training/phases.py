@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from trainyard_trainer_worker.child_events import Phase
-from trainyard_trainer_worker.emitter import Emitter
-from trainyard_trainer_worker.jsonsafe import json_safe
-from trainyard_trainer_worker.model_check import check, model_check
 from trainyard_trainer_worker.spec import AttemptSpec, Succeeded, parse_request
+from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.jsonsafe import json_safe
+from trainyard_trainer_worker.training.model_check import check, model_check
 
 
 def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
@@ -21,13 +21,13 @@ def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
     work_dir = Path(spec.work_dir)
     with model_check(request.trainer) as clean_process:
         with emitter.in_phase(Phase.IMPORT):
-            training = importlib.import_module("trainyard_trainer_worker.training")
-            trainer = training.trainers.load(request.trainer)
-        trained = training.train(spec, request, trainer, emitter)
+            steps = importlib.import_module("trainyard_trainer_worker.training.steps")
+            trainer = steps.trainers.load(request.trainer)
+        trained = steps.train(spec, request, trainer, emitter)
         with emitter.in_phase(Phase.VERIFY):
             verified = check(clean_process, work_dir, trained.model)
     results = {**trained.results, "verified": verified, **usage(emitter)}
-    artifacts = training.write_artifacts(work_dir, request, trained, results)
+    artifacts = steps.write_artifacts(work_dir, request, trained, results)
     return Succeeded(json_safe(results), trained.model, artifacts)
 
 

@@ -23,7 +23,7 @@ _PRELOAD_ELSE = "sklearn.ensemble,sklearn.compose"
 def model_check(trainer: str) -> Iterator[subprocess.Popen[str]]:
     """A process that loads the libraries of `trainer` while we train, so that the check itself takes tenths of a
     second. It ends with the block, and with us."""
-    command = [sys.executable, "-m", "trainyard_trainer_worker.verify", "--wait"]
+    command = [sys.executable, "-m", "trainyard_trainer_worker.training.verify", "--wait"]
     options = ["--preload", _PRELOAD.get(trainer, _PRELOAD_ELSE), "--parent-pid", str(os.getpid())]
     with subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

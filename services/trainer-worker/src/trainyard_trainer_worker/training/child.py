@@ -1,4 +1,4 @@
-"""`python -m trainyard_trainer_worker.child SPEC.json [--events-fd N] [--parent-pid P]`: one attempt in one process.
+"""`python -m trainyard_trainer_worker.training.child SPEC.json [--events-fd N] [--parent-pid P]`: one attempt.
 
 Reads an `AttemptSpec`, runs the phases, leaves `outcome.json` in the work directory by a rename, and exits 0
 (succeeded) or 1 (failed). Standard output and error are the console. SIGTERM ends it within two seconds and leaves no
@@ -20,9 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker import phases
 from trainyard_trainer_worker.child_events import Phase
-from trainyard_trainer_worker.emitter import Emitter
 from trainyard_trainer_worker.processes import die_with_parent
 from trainyard_trainer_worker.spec import (
     OUTCOME_FILE,
@@ -34,6 +32,8 @@ from trainyard_trainer_worker.spec import (
     clean,
     outcome_to_json,
 )
+from trainyard_trainer_worker.training import phases
+from trainyard_trainer_worker.training.emitter import Emitter
 
 CANCELLED_STATUS = 143
 CANCEL_GRACE_S = 1.5
@@ -100,7 +100,7 @@ def obey_sigterm() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, run, write the outcome. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker.child", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker.training.child", description=__doc__)
     parser.add_argument("spec", type=Path)
     parser.add_argument("--events-fd", type=int)
     parser.add_argument("--parent-pid", type=int)
