@@ -87,12 +87,11 @@ class Stats:
     async def _follow(self, lifecycle: Lifecycle, tally: RunTally) -> None:
         async with contextlib.aclosing(lifecycle.news(lambda: tally.next_offsets)) as news:
             async for found in news:
-                for partition, records in found.items():
-                    tally.fold(partition, records)
-                if found:
-                    await tally.flush()
-                else:
+                if found is None:
                     self._caught_up = True
+                else:
+                    tally.fold(*found)
+                    await tally.flush()
 
     def _readiness(self) -> Readiness:
         lifecycle = self._lifecycle

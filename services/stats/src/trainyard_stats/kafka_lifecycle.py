@@ -63,24 +63,30 @@ class Lifecycle:
         """The cluster's own id."""
         return await self._reader.cluster_id()
 
-    async def news(self, next_offsets: Callable[[], Mapping[int, int]]) -> AsyncGenerator[dict[int, list[Record]]]:
-        """For ever: all records per partition from `next_offsets()` to the log's end, then whenever there are more.
+    async def news(
+        self, next_offsets: Callable[[], Mapping[int, int]]
+    ) -> AsyncGenerator[tuple[int, list[Record]] | None]:
+        """For ever: a partition's records from `next_offsets()` to its end, one partition at a time to bound memory.
 
-        An empty answer says that the end is reached. Raises OffsetGone where an offset is not in the log any more.
+        None says that the end of all is reached; then it waits until there is more. Raises OffsetGone where an offset
+        is not in the log any more.
         """
         watching = asyncio.create_task(self._watch())
         try:
             while True:
                 self._more.clear()
+                moved = False
                 try:
-                    found = await self._read(next_offsets())
+                    async for found in self._read(next_offsets()):
+                        moved = True
+                        yield found
                 except LogUnavailable as error:
                     await self._unavailable(error)
                     continue
                 self.available, self.why_not = True, "ok"
-                yield found
-                if found:
+                if moved:
                     continue  # perhaps there is more by now
+                yield None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._resync_s):
                         await self._more.wait()
@@ -89,16 +95,14 @@ class Lifecycle:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
-    async def _read(self, next_offsets: Mapping[int, int]) -> dict[int, list[Record]]:
+    async def _read(self, next_offsets: Mapping[int, int]) -> AsyncGenerator[tuple[int, list[Record]]]:
         self.ends = ends = await self._reader.end_offsets(self.topic)
-        found: dict[int, list[Record]] = {}
         for partition, end in ends.items():
             start = next_offsets[partition]
             if start > end:
                 raise OffsetGone(f"{self.topic}-{partition} ends at {end}, before {start}: it was created again")
             if start < end:
-                found[partition] = await self._reader.read_to_end(self.topic, partition, start)
-        return found
+                yield partition, await self._reader.read_to_end(self.topic, partition, start)
 
     async def _watch(self) -> None:
         """Set `_more` whenever somebody appends; what it misses while Kafka is away, the next resync finds."""
