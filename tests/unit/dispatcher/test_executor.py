@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.unit.dispatcher.runs import ROUTING, accepted, dispatched, state_after
 
+from tests.unit.dispatcher.runs import ROUTING, accepted, dispatched, state_after
 from trainyard_dispatcher import plan as pl
 from trainyard_dispatcher.executor import Executor
 from trainyard_dispatcher.plan import Known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.unit.dispatcher.runs import ROUTING, accepted, dispatched, failed, started, state_after
-
 from trainyard_dispatcher import plan as pl
 from trainyard_dispatcher.plan import Known, Limits, plan
 from trainyard_dispatcher.ports import TaskStatus
