@@ -306,6 +306,8 @@ def _only_claim_holder(state: RunState, attempt: int, claim: str | None, already
 
 def _run_end(phase: RunPhase, before: frozenset[RunPhase]) -> Callable[[RunState, Event], RunState | Verdict]:
     def rule(state: RunState, event: Event) -> RunState | Verdict:
+        if isinstance(event.fact, ev.RunEnd) and event.fact.attempt != state.attempt:
+            return Verdict.WRONG_ATTEMPT
         if state.phase not in before:
             return Verdict.ILLEGAL
         ended = replace(state, phase=phase, ended_at=event.time)

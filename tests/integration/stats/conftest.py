@@ -30,7 +30,7 @@ COMPLETED: tuple[Fact, ...] = (
     h.queued(1),
     h.started(1),
     h.succeeded(1),
-    h.ended(EventType.RUN_COMPLETED),
+    h.ended(EventType.RUN_COMPLETED, 1),
 )
 Publish = Callable[[Sequence[Fact], Sequence[str]], None]
 

@@ -119,7 +119,7 @@ def test_a_run_that_failed_exits_1(trainyard: Run, append: Append, client: Clien
     end = whole_life(run_id, submission.origin)[-1]
     failed = ev.RunFailed.model_validate(
         end.model_dump()
-        | {"state": "failed", "reason": "invalid_dataset", "detail": "label_missing", "message": "no y"}
+        | {"attempt": 0, "state": "failed", "reason": "invalid_dataset", "detail": "label_missing", "message": "no y"}
     )
     append([accepted(run_id, submission.origin), failed])
     done = trainyard("runs", "watch", run_id)

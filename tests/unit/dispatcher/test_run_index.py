@@ -127,7 +127,15 @@ def test_a_late_record_of_a_run_that_left_memory_meets_its_state(open_index: Cal
     log.add(run)
     log.add(ev.AttemptDispatched.model_validate(_fields(run.run_id, queue="cpu", queue_id="q1")))
     log.add(ev.AttemptCancelled.model_validate(_fields(run.run_id)))
-    end = {"run_id": run.run_id, "run_name": "abc", "project": "p", "trainer": "t", "accepted_at": "", "ended_at": ""}
+    end = {
+        "run_id": run.run_id,
+        "run_name": "abc",
+        "project": "p",
+        "trainer": "t",
+        "attempt": 1,
+        "accepted_at": "",
+        "ended_at": "",
+    }
     log.add(ev.RunCancelled.model_validate(end | {"reason": Reason.USER}))
     index = open_index(log)
     index.fold(log.records)
@@ -147,7 +155,15 @@ def test_a_late_record_of_a_run_that_left_memory_meets_its_state(open_index: Cal
 def test_ended_runs_leave_memory_after_a_while_and_open_ones_stay(open_index: Callable[..., RunIndex]) -> None:
     log = Log()
     first, second = accepted(idempotency_key="a"), accepted(offset=1, idempotency_key="b")
-    end = {"run_name": "abc", "project": "p", "trainer": "t", "accepted_at": "", "ended_at": "", "reason": "internal"}
+    end = {
+        "run_name": "abc",
+        "project": "p",
+        "trainer": "t",
+        "attempt": 1,
+        "accepted_at": "",
+        "ended_at": "",
+        "reason": "internal",
+    }
     log.add(first)
     log.add(second)
     log.add(ev.AttemptDispatched.model_validate(_fields(first.run_id, queue="cpu", queue_id="q1")))

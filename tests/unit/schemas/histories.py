@@ -93,13 +93,14 @@ def reprioritised(priority: int, command: str = "p1") -> ev.RunReprioritised:
     return ev.RunReprioritised(run_id=RUN, actor="alice", command_id=command, priority=priority)
 
 
-def ended(event_type: EventType) -> End:
-    """One of the three terminal events of an accepted run."""
+def ended(event_type: EventType, attempt: int = 0) -> End:
+    """One of the three terminal events of an accepted run, after `attempt` attempts."""
     common = {
         "run_id": RUN,
         "run_name": "a run",
         "project": "AutoML",
         "trainer": "sklearn",
+        "attempt": attempt,
         "accepted_at": "2026-11-05T08:00:00Z",
         "ended_at": "2026-11-05T08:01:00Z",
     }
@@ -150,7 +151,8 @@ def script(draw: st.DrawFn, writer: str) -> list[Fact]:
                 pass
         if outcome in ("succeeded", "cancelled"):
             break
-    facts.append(ended(draw(st.sampled_from([EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED]))))
+    end = draw(st.sampled_from([EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED]))
+    facts.append(ended(end, attempt))
     return facts
 
 

@@ -40,7 +40,7 @@ PATHS: dict[str, tuple[Fact, ...]] = {
     "attempt_failed": (h.accepted(), h.dispatched(1), h.started(1), h.failed(1)),
     "attempt_lost": (h.accepted(), h.dispatched(1), h.started(1), h.lost(1)),
     "attempt_cancelled": (h.accepted(), h.dispatched(1), h.started(1), h.attempt_cancelled(1)),
-    "completed": (h.accepted(), h.dispatched(1), h.started(1), h.succeeded(1), h.ended(EventType.RUN_COMPLETED)),
+    "completed": (h.accepted(), h.dispatched(1), h.started(1), h.succeeded(1), h.ended(EventType.RUN_COMPLETED, 1)),
     "failed": (h.accepted(), h.ended(EventType.RUN_FAILED)),
     "cancelled": (h.accepted(), h.ended(EventType.RUN_CANCELLED)),
     "rejected": (h.rejected(),),
@@ -86,7 +86,7 @@ def _fitting(event_type: EventType, state: RunState | None) -> Fact:
         case EventType.ATTEMPT_LOST:
             return h.lost(n)
         case _:
-            return h.ended(event_type)
+            return h.ended(event_type, state.attempt if state else 0)
 
 
 def _state(facts: Sequence[Fact]) -> RunState | None:
@@ -156,7 +156,8 @@ def test_the_fold_allows_what_the_table_allows_and_nothing_else(row: str, event_
         ("attempt_failed", h.dispatched(3), Verdict.WRONG_ATTEMPT),
         ("attempt_failed", h.failed(1), Verdict.DUPLICATE),
         ("attempt_succeeded", h.succeeded(1), Verdict.DUPLICATE),
-        ("completed", h.ended(EventType.RUN_FAILED), Verdict.ENDED),
+        ("completed", h.ended(EventType.RUN_FAILED, 1), Verdict.ENDED),
+        ("attempt_failed", h.ended(EventType.RUN_FAILED, 0), Verdict.WRONG_ATTEMPT),
         ("started", h.rejected(), Verdict.ILLEGAL),
     ],
 )
@@ -186,7 +187,7 @@ def test_a_rejected_run_keeps_what_the_bad_request_said_of_itself() -> None:
 
 
 def test_an_ended_run_bears_the_reason_of_its_end_and_not_of_its_last_attempt() -> None:
-    end = h.ended(EventType.RUN_FAILED).model_copy(update={"detail": "attempts_used", "message": "3 of 3"})
+    end = h.ended(EventType.RUN_FAILED, 1).model_copy(update={"detail": "attempts_used", "message": "3 of 3"})
     state = _state((*PATHS["attempt_lost"], end))
     assert state is not None
     assert (state.phase, state.reason, state.detail, state.message) == (

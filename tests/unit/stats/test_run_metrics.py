@@ -17,7 +17,14 @@ from trainyard_stats.metrics import StatsMetrics
 from trainyard_stats.run_metrics import BUCKETS_S, OTHER, Durations, Tally, compact, decode_state, encode_state
 
 Record = tuple[int, Event]
-COMPLETED = (h.accepted(), h.dispatched(1), h.queued(1), h.started(1), h.succeeded(1), h.ended(EventType.RUN_COMPLETED))
+COMPLETED = (
+    h.accepted(),
+    h.dispatched(1),
+    h.queued(1),
+    h.started(1),
+    h.succeeded(1),
+    h.ended(EventType.RUN_COMPLETED, 1),
+)
 
 
 def tally_of(log: Sequence[Record]) -> Tally:
@@ -76,7 +83,7 @@ def test_the_parts_of_a_life_are_measured_in_seconds() -> None:
             (130.3, h.dispatched(2)),
             (130.8, h.started(2)),
             (140.8, h.succeeded(2)),
-            (141.0, h.ended(EventType.RUN_COMPLETED)),
+            (141.0, h.ended(EventType.RUN_COMPLETED, 2)),
         )
     )
     sums = {phase: durations.sum_s for (phase, _), durations in tally.phases.items()}

@@ -24,7 +24,7 @@ FACTS: tuple[Fact, ...] = (
     h.dispatched(2),
     h.started(2),
     h.succeeded(2),
-    h.ended(EventType.RUN_COMPLETED),
+    h.ended(EventType.RUN_COMPLETED, 2),
 )
 
 

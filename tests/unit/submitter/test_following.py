@@ -117,7 +117,7 @@ def test_a_losing_record_is_shown_but_does_not_count() -> None:
     watch, log = submitted(), Log()
     feed(watch, log.append([accepted(RUN, OURS)]))
     (early,) = feed(watch, log.append([completed(RUN)]))
-    assert early.verdict is Verdict.ILLEGAL
+    assert early.verdict is Verdict.WRONG_ATTEMPT
     assert not early.counts
     assert not watch.is_over
 

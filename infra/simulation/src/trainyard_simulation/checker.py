@@ -68,7 +68,7 @@ class Story:
         elif isinstance(fact, ev.AttemptCancelled):
             if fact.attempt == last and last not in self.outcomes and fact.claim in (None, self.claims.get(last)):
                 self.outcomes[last] = "cancelled"
-        elif isinstance(fact, ev.RunEnd) and self._may_end(fact, last):
+        elif isinstance(fact, ev.RunEnd) and fact.attempt == last and self._may_end(fact, last):
             self.end = fact
 
     def _may_end(self, fact: ev.RunEnd, last: int) -> bool:
