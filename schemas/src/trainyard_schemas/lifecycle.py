@@ -42,7 +42,8 @@ class RunState:
     """A run as the log tells it. Times are the winning events' own, in seconds since the epoch.
 
     `offset` is that of the last effective record, `accepted_offset` of the winning `run.accepted`, both in the run's
-    partition. `request` is the accepted request (version 2). `results` are those of the attempt that ended last.
+    partition. `request` is the accepted request (version 2), `original_version` the version that it was sent in.
+    `results` are those of the attempt that ended last.
     `reprioritised_by` holds the ids of the commands that changed the priority, so that none of them counts twice.
     """
 
@@ -73,6 +74,7 @@ class RunState:
     cancel_actor: str | None = None
     cancel_message: str = ""
     reprioritised_by: tuple[str, ...] = ()
+    original_version: int | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -139,6 +141,7 @@ def _first(event: Event, offset: int) -> Step:
                 request=fact.request,
                 accepted_at=event.time,
                 priority=priority if isinstance(priority, int) else 5,
+                original_version=fact.original_schema_version,
             ),
             Verdict.WON,
         )

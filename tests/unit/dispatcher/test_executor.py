@@ -89,6 +89,16 @@ def test_a_task_is_created_in_one_call_with_everything_in_it() -> None:
     assert world.windows == ["D1", "D2"]
 
 
+def test_a_task_says_in_which_version_its_request_was_sent() -> None:
+    world = World()
+    state = state_after(accepted().model_copy(update={"original_schema_version": 1}))
+    _perform(world, pl.Create(state.run_id, 1, "cpu"), state)
+    _, body = world.calls[1][1]
+    assert "schema:v1" in body["tags"]
+    assert "schema:v2" not in body["tags"]
+    assert body["hyperparams"]["Run"]["schema_version"]["value"] == "1"
+
+
 def test_an_unknown_queue_is_refused_before_a_task_is_made() -> None:
     world = World(fails={"queue_id": Refused("unknown_queue", "there is no queue 'typo'")})
     state = state_after(accepted(queue="typo"))

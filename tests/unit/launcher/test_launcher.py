@@ -250,3 +250,14 @@ def test_every_declared_dependency_is_locked() -> None:
     ours = {f"trainyard-{name}" for name in workspace}
     assert "kafka-python" in declared
     assert declared - ours <= locked
+
+
+def test_a_measurement_is_named_by_its_file_and_an_unknown_one_lists_the_known(
+    bare_checkout: Path, launcher: ModuleType
+) -> None:
+    shutil.copytree(ROOT / "bench", bare_checkout / "bench")
+    assert launcher.benchmark(["dispatch", "--requests", "10"]) == "bench.dispatch"
+    for wrong in ([], ["_stand"], ["nothing"]):
+        with pytest.raises(launcher.SetupError, match="dispatch, idle, latency") as refused:
+            launcher.benchmark(wrong)
+        assert refused.value.status == 2

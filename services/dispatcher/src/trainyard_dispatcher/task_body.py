@@ -1,7 +1,7 @@
 """The ClearML task of an attempt, as the body of one `tasks.create`. Pure.
 
 Metadata follow one standard, so that ClearML's UI can compare and filter runs: tags `automl`, `trainer:<name>`,
-`schema:v<n>` and the request's own; parameters `Run/*` and `Dataset/*`, all strings.
+`schema:v<n>` (the version that was sent) and the request's own; parameters `Run/*` and `Dataset/*`, all strings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from trainyard_schemas.topics import RUN_PARTITIONS
 
 _RUN_FIELDS = (
     "trainer",
-    "schema_version",
     "metric",
     "task_type",
     "time_budget_s",
@@ -45,6 +44,7 @@ def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> d
     `Run/accepted_offset` tell a worker where in `runs.lifecycle` the run begins.
     """
     request = state.request
+    version = state.original_version or request.get("schema_version")
     split = request.get("split") or {}
     dataset = request.get("dataset") or {}
     clearml = dataset.get("clearml") or {}
@@ -54,6 +54,7 @@ def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> d
         "accepted_partition": partition_of(state.run_id, RUN_PARTITIONS),
         "accepted_offset": state.accepted_offset,
         "topic_prefix": topic_prefix,
+        "schema_version": version,
         **{name: request.get(name) for name in _RUN_FIELDS},
         "split_method": split.get("method"),
         "test_size": split.get("test_size"),
@@ -68,14 +69,10 @@ def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> d
         "name": run_name(request, state.run_id),
         "type": "training",
         "comment": f"Trainyard run {state.run_id}, attempt {attempt}",
-        "tags": list(dict.fromkeys(["automl", f"trainer:{request['trainer']}", _schema_tag(request), *own_tags])),
+        "tags": list(dict.fromkeys(["automl", f"trainer:{request['trainer']}", f"schema:v{version}", *own_tags])),
         "container": {"image": image},
         "hyperparams": {"Run": _section("Run", run), "Dataset": _section("Dataset", data)},
     }
-
-
-def _schema_tag(request: Mapping[str, Any]) -> str:
-    return f"schema:v{request.get('schema_version')}"
 
 
 def _section(section: str, values: Mapping[str, Any]) -> dict[str, dict[str, str]]:

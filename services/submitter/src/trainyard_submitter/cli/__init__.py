@@ -21,6 +21,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 LAUNCHER_COMMANDS = {
     "test": "Run the tests: `./trainyard test [pytest arguments]`.",
+    "bench": "Measure one thing beside its bound: `./trainyard bench NAME`.",
     "lock": "Renew requirements/*.txt after a change of a pyproject.toml (maintainers; needs uv).",
 }
 
