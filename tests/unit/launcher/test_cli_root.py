@@ -60,7 +60,7 @@ def test_a_command_runs_with_its_arguments(commands: dict[str, Any], capsys: pyt
 def test_an_unknown_command_lists_the_known_ones(commands: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     commands["submit"] = _app()
     assert cli.main(["sumbit"]) == 2
-    assert "Did you mean `submit`? Known commands: lock, submit, test." in capsys.readouterr().err
+    assert "Did you mean `submit`? Known commands: bench, lock, submit, test." in capsys.readouterr().err
 
 
 def test_a_wrong_option_is_a_usage_error(commands: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,8 +112,8 @@ def test_help_lists_every_command_even_where_one_cannot_be_imported(
     commands.update(act=_app(), torn=ImportError("no module named x"))
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert "act   Do a thing.\n" in out
-    assert "torn  (not usable here: no module named x)" in out
+    assert "act    Do a thing.\n" in out
+    assert "torn   (not usable here: no module named x)" in out
 
 
 def test_no_command_at_all_is_a_usage_error(commands: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
