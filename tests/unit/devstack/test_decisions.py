@@ -17,6 +17,7 @@ from trainyard_devstack.kafka_config import BrokerAddress, explain_death, server
 from trainyard_devstack.kafka_jars import Jar, ensure_jars, locked_jars
 from trainyard_devstack.ports import free_port, kept_ports
 from trainyard_devstack.restarts import LONGEST_DELAY_S, NEVER_DIED, STEADY_AFTER_S, after_death
+from trainyard_devstack.stack import services_of
 
 
 def test_restarts_slow_down_and_stay_bounded() -> None:
@@ -153,3 +154,8 @@ def test_a_grown_log_is_rotated_under_the_process_that_writes_it(tmp_path: Path)
     assert (tmp_path / "x.log.1").stat().st_size == 200
     rotate_log(path, max_bytes=100)
     assert path.read_bytes() == b"after"
+
+
+def test_the_worker_serves_the_agents_queues_as_the_environment_names_them() -> None:
+    (worker,) = [s for s in services_of({"CLEARML_CPU_QUEUE": "big"}) if s.name == "trainer-worker"]
+    assert worker.command[-4:] == ("--queues", "big", "services", "default")

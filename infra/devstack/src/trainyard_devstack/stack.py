@@ -103,14 +103,15 @@ class Service:
     command: tuple[str, ...]
 
 
-SERVICES = (
-    Service("dispatcher", (sys.executable, "-m", "trainyard_dispatcher")),
-    Service(
-        "trainer-worker",
-        (sys.executable, "-m", "trainyard_trainer_worker", "--queues", "cpu", "services", "default"),
-    ),
-    Service("stats", (sys.executable, "-m", "trainyard_stats")),
-)
+def services_of(environment: Mapping[str, str]) -> tuple[Service, ...]:
+    """The stack's services. Its one worker serves the queues for CPU and services, as they are named, and `default`."""
+    agents = {"CLEARML_CPU_QUEUE": "cpu", "CLEARML_SERVICES_QUEUE": "services"}
+    queues = dict.fromkeys([*(environment.get(name) or usual for name, usual in agents.items()), "default"])
+    return (
+        Service("dispatcher", (sys.executable, "-m", "trainyard_dispatcher")),
+        Service("trainer-worker", (sys.executable, "-m", "trainyard_trainer_worker", "--queues", *queues)),
+        Service("stats", (sys.executable, "-m", "trainyard_stats")),
+    )
 
 
 def clearml_command(home: Home, addresses: Addresses) -> tuple[str, ...]:

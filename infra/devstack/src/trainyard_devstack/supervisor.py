@@ -33,13 +33,13 @@ from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import (
     CLEARML,
     KAFKA,
-    SERVICES,
     Addresses,
     Home,
     Service,
     clearml_command,
     clearml_environment,
     service_environment,
+    services_of,
 )
 from trainyard_runtime.kafka.admin import KafkaUnavailableError, LossyTopicsError, apply_topics
 from trainyard_runtime.settings import ConfigurationError as SettingsError
@@ -70,13 +70,13 @@ class Supervisor:
         self,
         settings: StackSettings,
         *,
-        services: tuple[Service, ...] = SERVICES,
+        services: tuple[Service, ...] | None = None,
         env: Mapping[str, str] = os.environ,
         notify: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self._settings = settings
         self._home = Home(settings.home)
-        self._services = services
+        self._services = services_of(env) if services is None else services
         self._env = env
         self._notify = notify
         self._watched: list[_Watched] = []
