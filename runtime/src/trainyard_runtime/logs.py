@@ -20,6 +20,8 @@ MASK = "[secret]"
 _SECRET_NAMES = ("password", "secret", "token", "authorization", "credential", "api_key", "access_key", "cookie")
 _LEAST_SECRET_CHARACTERS = 4  # a shorter "secret" would mask ordinary text everywhere
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+REPEAT_AFTER_S = 10.0
+_MAX_KINDS = 1_000
 _NOISY = {
     "aiokafka": 30,
     "kafka": 30,
@@ -64,6 +66,31 @@ class Redactor:
         return self.masked(str(value))
 
 
+class _OncePerPause(logging.Filter):
+    """Lets a library say the same thing once in `REPEAT_AFTER_S`; the next line says how often it was said between.
+
+    A client whose broker is away says so up to a hundred times a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        key = (record.name, str(record.msg))
+        said_at, withheld = self._said.get(key, (float("-inf"), 0))
+        if record.created - said_at < REPEAT_AFTER_S:
+            self._said[key] = (said_at, withheld + 1)
+            return False
+        if len(self._said) >= _MAX_KINDS:
+            self._said.clear()
+        self._said[key] = (record.created, 0)
+        if withheld:
+            record.msg = f"{record.msg} (and {withheld} times since the last such line)"
+        return True
+
+
 def configure_logs(
     service: str, *, level: str = "info", secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
@@ -93,6 +120,7 @@ def configure_logs(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finishing],
         )
     )
+    handler.addFilter(_OncePerPause())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])

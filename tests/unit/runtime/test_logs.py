@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from trainyard_runtime.logs import bound, configure_logs, get_logger
+from trainyard_runtime.logs import REPEAT_AFTER_S, bound, configure_logs, get_logger
 
 
 @pytest.fixture
@@ -59,3 +59,22 @@ def test_lines_of_libraries_have_the_same_form(lines: io.StringIO) -> None:
     logging.getLogger("aiokafka.consumer").info("chatter")
     (line,) = _read(lines)
     assert (line["event"], line["logger"], line["service"]) == ("partition 3 moved", "aiokafka.consumer", "tester")
+
+
+def test_a_library_that_repeats_itself_is_written_once_and_counted(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = logging.getLogger("aiokafka.conn")
+    now = 1_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    for node in range(50):
+        library.error("node %s is away", node)
+    library.error("something else")
+    now += REPEAT_AFTER_S
+    library.error("node %s is away", 99)
+    said = [str(line["event"]) for line in _read(lines)]
+    assert said == [
+        "node 0 is away",
+        "something else",
+        "node 99 is away (and 49 times since the last such line)",
+    ]
