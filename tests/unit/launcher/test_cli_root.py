@@ -127,6 +127,13 @@ def test_a_reader_that_goes_away_is_no_error_message() -> None:
     assert done.stderr == ""
 
 
+def test_an_output_that_cannot_be_written_for_want_of_space_is_one_sentence() -> None:
+    command = f"{sys.executable} -m trainyard_submitter --help > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert done.stderr.startswith("trainyard: no space is left on the device")
+
+
 def test_every_promised_command_is_installed() -> None:
     from importlib.metadata import entry_points
 

@@ -47,6 +47,7 @@ def test_bad_json_is_refused_in_one_sentence_that_names_the_file(tmp_path: Path,
 BAD_YAML = {
     "two documents": (b"a: 1\n---\nb: 2\n", "trailing_bytes"),
     "duplicate key": (b"a: 1\na: 2\n", "duplicate_key"),
+    "beyond a float": (b"a: 1e999\n", "number_out_of_range"),
     "duplicate key below": (b"a:\n  b: 1\n  b: 2\n", "duplicate_key"),
     "python tag": (b"a: !!python/object/apply:os.system [ls]\n", "tag"),
     "own tag": (b"a: !env HOME\n", "tag"),

@@ -9,6 +9,7 @@ An exception with an `exit_code` is shown as one sentence and ends with that sta
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 GROUP = "trainyard.commands"
 EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 5
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 LAUNCHER_COMMANDS = {
@@ -35,10 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): what is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has gone (`| head`)
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        where = f" for {error.filename}" if error.filename else ""
+        _complain(f"no space is left on the device{where}; free some (`df` tells where) and run it again")
+        return EXIT_UNAVAILABLE
     return status
+
+
+def _drop_output() -> None:
+    """What is still buffered for standard output must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(given: list[str], commands: Mapping[str, EntryPoint]) -> int:

@@ -6,6 +6,7 @@ only `true`, `false`, `null` and numbers as JSON writes them are anything but te
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +39,12 @@ class _StrictLoader(_Loader):
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
+    def construct_finite(self, node: yaml.ScalarNode) -> float:
+        value = float(node.value)
+        if not math.isfinite(value):
+            _refuse("number_out_of_range", "a number is beyond what a 64-bit float can hold; send a smaller one")
+        return value
+
 
 _StrictLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
@@ -47,6 +54,7 @@ for _tag, _pattern, _first in (
     (_TAGS["float"], r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)$", "-0123456789"),
 ):
     _StrictLoader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+_StrictLoader.add_constructor(_TAGS["float"], _StrictLoader.construct_finite)
 
 
 def decode_yaml(text: str) -> Any:
