@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Stack
 
 
-@pytest.mark.parametrize("service", ["dispatcher", "stats"])
+@pytest.mark.parametrize("service", ["dispatcher", "trainer-worker", "stats"])
 def test_a_killed_service_comes_back_under_the_same_address_and_the_run_completes(
     stack: Stack, wine: dict[str, Any], run_name: str, service: str
 ) -> None:

@@ -36,7 +36,11 @@ def test_a_broken_promise_exits_with_1_and_says_how_to_see_it() -> None:
     code, output = invoked("--seeds", "1..60", "--jobs", "1", "--mutation", "no-healing")
     assert code == 1
     assert "BROKEN" in output
-    assert "trainyard sim --seed " in output
+    _, hint = output.split("trainyard sim ")
+    assert hint.split() == ["--seed", hint.split()[1], "--trace", "--mutation", "no-healing"]
+    again, trace = invoked(*hint.split())
+    assert again == 1
+    assert "BROKEN" in trace
 
 
 def test_one_seed_shows_its_trace() -> None:

@@ -112,11 +112,11 @@ def _many(first: int, last: int, jobs: int, mutation: str | None, as_json: bool)
     if as_json:
         typer.echo(json.dumps(report.to_json()))
     else:
-        _show(report)
+        _show(report, mutation)
     return 1 if report.failed_seeds else 0
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, mutation: str | None) -> None:
     for failure in report.failures:
         typer.echo(f"seed {failure.seed}: BROKEN  {'; '.join(failure.messages[:3])}")
     typer.echo(
@@ -124,4 +124,5 @@ def _show(report: Report) -> None:
         f"{report.seeds_per_s:.0f} seeds/s; {len(report.coverage)} kinds of faults and windows met"
     )
     if report.failures:
-        typer.echo(f"See one: trainyard sim --seed {report.failures[0].seed} --trace")
+        same = f" --mutation {mutation}" if mutation else ""
+        typer.echo(f"See one: trainyard sim --seed {report.failures[0].seed} --trace{same}")
