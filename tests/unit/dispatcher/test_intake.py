@@ -194,6 +194,32 @@ def test_a_wrong_field_is_named_and_no_secret_is_repeated(change: dict[str, Any]
     assert fact.trainer == change.get("trainer", "flaml")
 
 
+def _nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("filling", "detail"),
+    [(_nested(60), "too_deep"), (list(range(9_950)), "too_many_values"), ("y" * 523_800, "too_large")],
+    ids=["deep", "values", "bytes"],
+)
+def test_a_request_at_the_limits_whose_acceptance_nobody_could_read_is_rejected(filling: Any, detail: str) -> None:
+    fact = rejection(asked(request(extras={"flaml": {"x": filling}})))
+    assert fact.detail == detail
+    assert "more than can be kept" in fact.message
+
+
+@pytest.mark.parametrize("filling", [_nested(57), list(range(9_900)), "y" * 520_000], ids=["deep", "values", "bytes"])
+def test_a_large_request_is_accepted_as_an_event_that_can_be_read(filling: Any) -> None:
+    fact = asked(request(extras={"flaml": {"x": filling}})).fact
+    assert isinstance(fact, ev.RunAccepted)
+    value, headers = ev.encode_event(ev.make_event(fact, source="trainyard/dispatcher", writer="w" * 32, now=1.7e9))
+    assert ev.decode_event(value, headers).fact == fact
+
+
 def test_a_rejection_burns_no_key_and_does_not_take_the_events_run() -> None:
     bad = request(idempotency_key="k", trainer="nobody")
     assert asked(bad).run_id == ORIGIN_RUN

@@ -107,6 +107,13 @@ def test_a_path_inside_a_folder_cannot_leave_it(root: Path) -> None:
     assert failure("data", root, path="absent.csv").detail == "file_missing"
 
 
+@pytest.mark.parametrize(("uri", "path"), [("n" * 4_000, None), ("data", "n" * 1_000)], ids=["uri", "path"])
+def test_a_name_longer_than_the_file_system_takes_is_a_missing_file(root: Path, uri: str, path: str | None) -> None:
+    with pytest.raises(AttemptError) as caught:
+        datasets.read_raw({"uri": uri, "path": path}, [str(root)])
+    assert caught.value.detail == "file_missing"
+
+
 def test_a_named_pipe_neither_blocks_nor_passes(root: Path) -> None:
     os.mkfifo(root / "pipe.csv")
     assert failure("pipe.csv", root).detail == "not_csv"

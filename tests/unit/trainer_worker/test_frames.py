@@ -63,6 +63,21 @@ def test_whole_numbers_with_gaps_stay_whole_as_classes() -> None:
     assert frames.make_target(frame, "y", "classification").classes == (0, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["1e300", "2e300"], (1e300, 2e300)),
+        (["18446744073709551615", "18446744073709551614"], ("18446744073709551614", "18446744073709551615")),
+        (["1.5", "inf", "2.5", "-inf"], (1.5, 2.5)),
+        (["9" * 400, "8" * 400], ("8" * 400, "9" * 400)),
+    ],
+    ids=["large floats", "64 bits unsigned", "infinite", "400 digits"],
+)
+def test_classes_are_what_an_event_can_hold(labels: list[str], classes: tuple[object, ...]) -> None:
+    frame = datasets.parse_csv(("a,y\n" + "".join(f"{i},{labels[i % len(labels)]}\n" for i in range(60))).encode())
+    assert frames.make_target(frame, "y", "classification").classes == classes
+
+
 def test_the_task_follows_the_label_where_none_is_asked() -> None:
     assert frames.make_target(pd.DataFrame({"y": np.linspace(0, 1, 30)}), "y", None).task_type == "regression"
     assert frames.make_target(pd.DataFrame({"y": [0, 1] * 15}), "y", None).task_type == "classification"

@@ -103,6 +103,11 @@ def test_large_results_stay_readable_and_keep_what_matters(large: dict[str, Any]
     assert decode_event(value, headers).fact == fact
 
 
+def test_whole_numbers_that_no_reader_takes_become_text() -> None:
+    kept = bounded({"classes": [2**63 - 1, 2**64 - 1, True], "config": {"seed": -(10**30)}})
+    assert kept == {"classes": [2**63 - 1, str(2**64 - 1), True], "config": {"seed": str(-(10**30))}}
+
+
 def test_a_buffer_gives_lines_in_order_in_bounded_batches() -> None:
     buffer = TrackingBuffer()
     for number in range(10):

@@ -22,6 +22,8 @@ from trainyard_schemas.vocabulary import EventType, Reason
 MAX_MESSAGE_CHARACTERS = 2_000
 DATASCHEMA_PREFIX = "urn:trainyard:schema:run.requested:"
 HEADER_PREFIX = "trainyard-"
+_AS_WRITTEN = "x" * 64
+"""As long as any source and writer of ours, so that nothing fits here that does not fit as written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,11 @@ def answer(record: Record, tenant: str) -> Answer:
         _fits_the_topic(envelope)
         parsed = parse_request(envelope.data)
         _fits_this_door(parsed)
+        accepted = _accepted(record, tenant, envelope, parsed)
+        _fits_the_log(accepted)
     except ContractError as error:
         return _rejected(record, tenant, error, envelope.data if envelope is not None else {})
-    return Answer(_accepted(record, tenant, envelope, parsed))
+    return Answer(accepted)
 
 
 def reject_as_internal(record: Record, tenant: str, error: Exception) -> Answer:
@@ -118,6 +122,16 @@ def _fits_this_door(parsed: ParsedRequest) -> None:
             "dataset_ref",
             FieldError("dataset_ref", "names a step of a pipeline; outside of one give dataset.uri or dataset.clearml"),
         )
+
+
+def _fits_the_log(fact: ev.RunAccepted) -> None:
+    """Refuse what no reader of the log would take: with defaults and envelope a request at the limits passes them."""
+    value, headers = ev.encode_event(ev.make_event(fact, source=_AS_WRITTEN, writer=_AS_WRITTEN, now=0.0))
+    try:
+        ev.decode_event(value, headers)
+    except ContractError as error:
+        message = f"with its defaults and its envelope the request is more than can be kept: {error}; send less"
+        raise Malformed(error.detail, FieldError("", message)) from None
 
 
 def _accepted(record: Record, tenant: str, envelope: Envelope, parsed: ParsedRequest) -> ev.RunAccepted:

@@ -12,6 +12,9 @@ MAX_BYTES: Final = 192 * 1024
 MAX_VALUES: Final = 4_000
 """Readers take 10,000 values."""
 
+INT64_MAX: Final = 2**63 - 1
+"""Readers take no larger whole number."""
+
 MAX_MESSAGE: Final = 4_000
 ESSENTIAL: Final = frozenset(
     {"trainer", "task_type", "metric", "value", "baseline", "greater_is_better", "model", "clearml", "seconds"}
@@ -21,9 +24,9 @@ ESSENTIAL: Final = frozenset(
 def bounded(results: Mapping[str, Any]) -> dict[str, Any]:
     """The results, without their largest inessential parts where they are too many; `left_out` then names those.
 
-    The archive's manifest holds what is left out here.
+    The archive's manifest holds what is left out here. Whole numbers beyond 64 bits become text.
     """
-    kept = dict(results)
+    kept = {name: _with_readable_numbers(value) for name, value in results.items()}
     left_out: list[str] = []
     while _bytes(kept) > MAX_BYTES or count_values(kept) > MAX_VALUES:
         candidates = [name for name in kept if name not in ESSENTIAL]
@@ -48,6 +51,16 @@ def count_values(value: Any) -> int:
         elif isinstance(one, list | tuple):
             waiting.extend(one)
     return count
+
+
+def _with_readable_numbers(value: Any) -> Any:
+    if isinstance(value, int):
+        return value if abs(value) <= INT64_MAX else str(value)
+    if isinstance(value, Mapping):
+        return {name: _with_readable_numbers(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_readable_numbers(item) for item in value]
+    return value
 
 
 def _bytes(value: Any) -> int:

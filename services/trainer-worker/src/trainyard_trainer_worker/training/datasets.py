@@ -99,11 +99,19 @@ def resolve(uri: str, data_roots: Sequence[str]) -> tuple[Path, Path]:
             "put the file under one of them (TRAINYARD_DATA_ROOTS)",
         )
     for real, root in allowed:
-        if real.exists():
+        if _exists(real):
             return real, root
     raise invalid_dataset(
         Detail.FILE_MISSING, f"dataset.uri {clean(uri)} does not exist on this worker; check the name and the folder"
     )
+
+
+def _exists(path: Path) -> bool:
+    """False too for a name that is longer than the file system takes."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _local_path(uri: str) -> Path:
@@ -135,7 +143,7 @@ def _inside(folder: Path, name: object, root: Path) -> Path:
         real = Path(os.path.realpath(folder / name))
         if not real.is_relative_to(folder):
             raise invalid_dataset(Detail.PATH_NOT_ALLOWED, f"dataset.path {clean(name)} leaves the dataset's folder")
-        if not real.is_file():
+        if not _exists(real) or not real.is_file():
             raise invalid_dataset(Detail.FILE_MISSING, f"dataset.path {clean(name)} is no file in the dataset's folder")
         return real
     found: list[str] = []

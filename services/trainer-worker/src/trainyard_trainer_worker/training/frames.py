@@ -22,6 +22,8 @@ DATE_SHARE = 0.95
 DATE_SAMPLE = 1_000
 MAX_INFERRED_CLASSES = 20
 MAX_CLASSES = 1_000
+MAX_INT = 2**63 - 1  # events hold no larger integer
+MAX_EXACT = 2**53
 MAX_NUMBER = 3.4e38  # trees compute in float32, where more is infinite and refused
 
 Kind = Literal["number", "category", "date"]
@@ -54,7 +56,7 @@ class Target:
 
 
 def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Target:
-    """The target in column `label`; rows without a label are dropped and counted.
+    """The target in column `label`; rows without a finite label are dropped and counted.
 
     Raises AttemptError: label_missing, too_few_rows, one_class, label_not_numeric, too_many_classes, field_invalid.
     """
@@ -69,8 +71,10 @@ def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Targe
         present = np.isfinite(numbers)
         return _checked(Target(kind, np.flatnonzero(present), numbers[present], (), int((~present).sum())), label)
     present = column.notna().to_numpy(dtype=bool)
+    if pd.api.types.is_float_dtype(column):
+        present = np.isfinite(column.to_numpy(dtype=np.float64))
     labels = [_plain(value) for value in column[present]]
-    if any(isinstance(value, str) for value in labels):
+    if any(isinstance(value, str) or (isinstance(value, int) and abs(value) > MAX_INT) for value in labels):
         labels = [str(value) for value in labels]
     classes = tuple(sorted(set(labels)))
     position = {value: code for code, value in enumerate(classes)}
@@ -104,9 +108,10 @@ def _numeric_label(column: pd.Series[Any], label: str) -> Floats:
 
 
 def _plain(value: Any) -> Any:
-    """A label as a Python value: integral floats become integers (a column with gaps reads as floats)."""
+    """A label as a Python value: integral floats become integers (a column with gaps reads as floats), where a float
+    still tells one integer from the next."""
     item = value.item() if isinstance(value, np.generic) else value
-    if isinstance(item, float) and item.is_integer():
+    if isinstance(item, float) and item.is_integer() and abs(item) <= MAX_EXACT:
         return int(item)
     return item
 
