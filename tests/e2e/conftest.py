@@ -28,6 +28,7 @@ class Stack:
     """A running stack, reached only as strangers reach it: the launcher, Kafka and HTTP."""
 
     home: Path
+    bootstrap: str
 
     def trainyard(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """`./trainyard ARGUMENTS`, its output captured."""
@@ -46,10 +47,6 @@ class Stack:
         done = self.trainyard("status", "--json")
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
-
-    @property
-    def bootstrap(self) -> str:
-        return str(self.status()["kafka"]["bootstrap"])
 
     def publish(self, value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
         """One record on the request topic."""
@@ -84,11 +81,11 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("home"))
+    running = Stack(tmp_path_factory.mktemp("home"), bootstrap="")
     started = running.trainyard("up", "--detach")
     try:
         assert started.returncode == 0, started.stdout + started.stderr
-        yield running
+        yield Stack(running.home, running.status()["kafka"]["bootstrap"])
     finally:
         ended = running.trainyard("down")
     assert ended.returncode == 0, ended.stdout + ended.stderr

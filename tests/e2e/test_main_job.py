@@ -144,7 +144,7 @@ def test_an_invalid_file_exits_3_and_names_the_field(stack: Stack, wine: dict[st
     ("change", "reason", "said"),
     [
         ({"dataset": {"type": "tabular", "uri": "examples/wine.csv", "label": "colour"}}, "invalid_dataset", "alcohol"),
-        ({"dataset": {"type": "tabular", "uri": "/etc/hostname", "label": "x"}}, "invalid_dataset", "allowed"),
+        ({"dataset": {"type": "tabular", "uri": "/etc/hostname", "label": "x"}}, "invalid_dataset", "outside"),
         ({"dataset": {"type": "tabular", "uri": "s3://bucket/set.csv", "label": "x"}}, "dataset_unreachable", ""),
         (
             {"dataset": {"type": "tabular", "uri": "https://host.invalid/set.csv", "label": "x"}},

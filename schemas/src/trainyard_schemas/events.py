@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from trainyard_schemas import ids
+from trainyard_schemas.accepted_requests import wrong_field
 from trainyard_schemas.codec import printable
 from trainyard_schemas.envelope import Headers, decode, encode_structured
 from trainyard_schemas.errors import FieldError, Invalid
@@ -370,6 +371,8 @@ def decode_event(value: bytes | None, headers: Headers = ()) -> Event:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(printable(part) for part in first["loc"])
         raise Invalid("invalid_field", FieldError(f"data.{path}", first["msg"])) from None
+    if isinstance(fact, RunAccepted) and (wrong := wrong_field(fact.request)) is not None:
+        raise Invalid("invalid_field", FieldError(f"data.{wrong.path}", wrong.message))
     if envelope.subject is not None and envelope.subject != fact.run_id:
         raise Invalid("invalid_envelope", FieldError("subject", "is not the run_id of the data"))
     writer = envelope.extensions.get("writer")
