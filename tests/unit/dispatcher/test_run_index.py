@@ -214,6 +214,18 @@ def test_a_record_that_is_no_event_of_ours_is_counted_and_passed_over(open_index
     assert not index.has_reached({PARTITION: 6})
 
 
+def test_a_forged_acceptance_that_conflicts_is_passed_over(open_index: Callable[..., RunIndex]) -> None:
+    log = Log()
+    run = accepted(idempotency_key="a")
+    log.add(run)
+    log.add(run.model_copy(update={"request": {"run_name": 5}, "request_digest": "another"}))
+    index = open_index(log)
+    index.fold(log.records)
+    assert index.unreadable == 1
+    assert list(index.states) == [run.run_id]
+    assert not index.conflicts
+
+
 def test_a_projection_of_another_topic_or_ahead_of_the_log_starts_over(open_index: Callable[..., RunIndex]) -> None:
     log = Log()
     log.add(accepted())
