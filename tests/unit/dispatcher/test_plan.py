@@ -202,3 +202,8 @@ def test_a_request_that_lost_its_key_is_answered_under_an_id_of_its_own() -> Non
     assert action.fact.detail == "idempotency_conflict"
     assert pl.reject_conflicts([losing], {}, frozenset({action.run_id}), 0.0) == []
     assert pl.reject_conflicts([losing], {action.run_id: Known(visible_by=5.0)}, frozenset(), 4.0) == []
+
+
+def test_a_conflict_says_whether_a_key_or_an_event_s_identity_is_taken() -> None:
+    assert "the same idempotency_key: run" in pl.conflict_answer(accepted(idempotency_key="a")).message
+    assert "the same CloudEvent source and id: run" in pl.conflict_answer(accepted()).message

@@ -197,13 +197,14 @@ def reject_conflicts(
 def conflict_answer(losing: ev.RunAccepted) -> ev.RunRejected:
     """What a request is told that came second under its key, with another content."""
     origin = losing.origin
+    held = "idempotency_key" if losing.request.get("idempotency_key") else "CloudEvent source and id"
     return ev.RunRejected(
         run_id=run_id_from_origin(
             losing.tenant, Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
         ),
         reason=Reason.INVALID_REQUEST,
         detail="idempotency_conflict",
-        message=f"another request holds the same key: run {losing.run_id}; send a new key, or the same request",
+        message=f"another request holds the same {held}: run {losing.run_id}; send a new one, or the same request",
         origin=origin,
         run_name=run_name(losing.request, losing.run_id),
         project=project_name(losing.request),
