@@ -19,7 +19,7 @@ from trainyard_schemas.lifecycle import RunState, Step
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import RunPhase
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Counts up when the counting or its stored form changes: then the projection starts over from the log."""
 
 OTHER: Final = "other"
