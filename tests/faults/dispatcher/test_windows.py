@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.integration.dispatcher.yard import Dispatcher, Yard, request, until
-from trainyard_schemas.topics import TopicName
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
 RUNS = 5
 
@@ -29,11 +29,14 @@ def _was_killed(dispatcher: Dispatcher) -> None:
 
 @pytest.mark.parametrize("window", ["I1", "I2", "I3"])
 def test_killed_in_a_window_of_intake_each_request_still_has_one_run(yard: Yard, window: str) -> None:
+    """Two intakes share the partitions, so one request goes to each: some are in the hands of the one that dies."""
     dying = yard.start(name="dying", TRAINYARD_FAILPOINT=f"{window}:kill")
-    yard.submit(*(request(run_name=f"run {i}") for i in range(RUNS)))
+    yard.start(name="other")
+    for partition in range(RUN_PARTITIONS):
+        yard.submit(request(run_name=f"run {partition}"), partition=partition)
     _was_killed(dying)
     yard.start(name="dying")
-    _check(yard, RUNS)
+    _check(yard, RUN_PARTITIONS)
 
 
 @pytest.mark.parametrize("window", ["D1", "D2", "D3", "D4", "D5", "D6"])
