@@ -13,9 +13,11 @@ import pytest
 from tests.architecture.sources import DISTRIBUTIONS, ROOT, within
 from trainyard_schemas.upcasting import parse_request
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob("bench/*.md")]
+)
 PACKAGES = tuple(f"{package}/" for package in DISTRIBUTIONS.values())
-LAUNCHERS_OWN = {"test", "lock"}
+LAUNCHERS_OWN = {"test", "lock", "bench"}
 """Commands that `./trainyard` itself knows, before there is any package."""
 
 _LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#|mailto:)([^)#\s]+)")
