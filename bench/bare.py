@@ -16,7 +16,7 @@ from pathlib import Path
 
 BOUND_S = 300.0
 ROOT = Path(__file__).parents[1]
-_KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "PIP_FIND_LINKS", "JAVA_HOME")
+_KNOWN_PLACES = ("TRAINYARD_HOME", "VIRTUAL_ENV", "XDG_CACHE_HOME", "PIP_CACHE_DIR")
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
         clone, home = Path(folder) / "clone", Path(folder) / "home"
         home.mkdir()
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environment = {name: value for name, value in os.environ.items() if name not in _KNOWN_PLACES}
         began = time.perf_counter()
         done = subprocess.run(
             [str(clone / "trainyard"), "demo", "--json"],
