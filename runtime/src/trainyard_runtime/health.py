@@ -6,10 +6,14 @@ Standard library only; GET and HEAD, one request per connection, bounded in time
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+
+from trainyard_runtime.settings import ConfigurationError
 
 REQUEST_TIMEOUT_S = 5.0
 MAX_REQUEST_BYTES = 16 * 1024
@@ -53,8 +57,22 @@ class HealthServer:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
-        self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES)
+        """Listen. Raises ConfigurationError where the host is none of this machine or the port cannot be had."""
+        try:
+            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES)
+        except (socket.gaierror, UnicodeError) as error:
+            raise ConfigurationError(
+                f"TRAINYARD_HTTP_HOST cannot be resolved ({error}); give an address of this machine."
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                sentence = "TRAINYARD_HTTP_HOST is no address of this machine; 127.0.0.1 always is."
+            elif error.errno in (errno.EADDRINUSE, errno.EACCES):
+                why = "is taken by another process" if error.errno == errno.EADDRINUSE else "needs more rights"
+                sentence = f"TRAINYARD_HTTP_PORT {self._port} {why}; choose another one, or 0 for a free one."
+            else:
+                raise
+            raise ConfigurationError(sentence) from error
 
     async def stop(self) -> None:
         """Stop listening; a page that is being sent is cut off."""

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from trainyard_runtime.logs import get_logger
+from trainyard_runtime.settings import EXIT_CONFIGURATION, ConfigurationError, say_configuration
 
 GRACE_S = 1.7
 """How long `main` may take to end after a signal before it is cancelled; with that, a process is gone in 2 s."""
@@ -18,7 +19,8 @@ _CANCELLED_GRACE_S = 0.2
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `main(stop)` until it returns; a signal sets `stop`. Returns the process's exit status.
 
-    0 after a clean end, also where `main` had to be cancelled after a signal; 1 when `main` raised, which is logged.
+    0 after a clean end, also where `main` had to be cancelled after a signal; 78 when it raised ConfigurationError, whose
+    sentences go to stderr; 1 when it raised anything else, which is logged.
     """
     return asyncio.run(_run(main))
 
@@ -43,6 +45,9 @@ async def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
             return 0
         with contextlib.suppress(asyncio.CancelledError):
             error = task.exception()
+            if isinstance(error, ConfigurationError):
+                say_configuration(error)
+                return EXIT_CONFIGURATION
             if error is not None:
                 log.error("the service failed", action="crash", exc_info=error)
                 return 1

@@ -44,13 +44,13 @@ def held(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "in-use.lock").open("w")
     except OSError as problem:
-        raise ProjectionUnavailable(f"TRAINYARD_STATE_DIR {folder} cannot be used ({problem})") from problem
+        raise ProjectionUnavailable(f"the folder {folder} cannot be made or written to ({problem})") from problem
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
             raise ProjectionUnavailable(
-                f"another process uses TRAINYARD_STATE_DIR {folder}; give each process a folder of its own"
+                f"another process uses the folder {folder}; give each process a folder of its own"
             ) from problem
         yield folder
 

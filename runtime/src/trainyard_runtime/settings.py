@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -76,9 +78,23 @@ def settings_or_exit(settings_class: type[SettingsT]) -> SettingsT:
 
 def exit_for_configuration(error: ConfigurationError) -> NoReturn:
     """End the process with status 78, after writing every sentence to stderr."""
+    say_configuration(error)
+    raise SystemExit(EXIT_CONFIGURATION)
+
+
+def say_configuration(error: ConfigurationError) -> None:
+    """Write every sentence to stderr."""
     for sentence in error.sentences:
         sys.stderr.write(f"configuration: {sentence}\n")
-    raise SystemExit(EXIT_CONFIGURATION)
+
+
+@contextmanager
+def blamed_on(variable: str, *errors: type[Exception]) -> Iterator[None]:
+    """What raises one of `errors` here raises ConfigurationError instead, which names the variable to change."""
+    try:
+        yield
+    except errors as error:
+        raise ConfigurationError(f"{variable} cannot be used: {error}.") from error
 
 
 def _sentences(settings_class: type[BaseSettings], error: ValidationError) -> list[str]:

@@ -31,7 +31,8 @@ from trainyard_runtime.kafka.progress import ProgressWatch, lag
 from trainyard_runtime.kafka.records import LogError, LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
-from trainyard_runtime.projection import Projection, held
+from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
+from trainyard_runtime.settings import blamed_on
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
 INTAKE_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "planner", "completed-copier"
@@ -88,10 +89,11 @@ class Dispatcher:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises what made it impossible to go on; a supervisor starts it again."""
         async with AsyncExitStack() as stack:
+            folder = self._own_folder(stack)
             await self._health.start()
             stack.push_async_callback(self._health.stop)
             self._log.info("started", action="start", address=self.address)
-            working = asyncio.create_task(self._work(stack))
+            working = asyncio.create_task(self._work(stack, folder))
             stopping = asyncio.create_task(stop.wait())
             ends: set[asyncio.Future[Any]] = {working, stopping, self._failure}
             try:
@@ -104,7 +106,7 @@ class Dispatcher:
                 stopping.cancel()
                 await asyncio.gather(working, stopping, return_exceptions=True)
 
-    async def _work(self, stack: AsyncExitStack) -> None:
+    async def _work(self, stack: AsyncExitStack, folder: Path) -> None:
         kafka, settings = self._kafka, self._settings
         writer = LogWriter(kafka, client_id="trainyard-dispatcher")
         stack.push_async_callback(writer.stop)
@@ -113,7 +115,7 @@ class Dispatcher:
         clearml = await stack.enter_async_context(ClearMLClient(self._clearml_settings))
         lifecycle = kafka.topic(TopicName.RUNS_LIFECYCLE)
         first, ends = await self._topics_as_declared(reader)
-        index = self._open_index(stack, lifecycle, await reader.cluster_id())
+        index = self._open_index(stack, folder, lifecycle, await reader.cluster_id())
         start_at = index.load(first, ends)
         self._index = index
 
@@ -166,13 +168,17 @@ class Dispatcher:
             await index.reached(ends)
             self._checks["fold"] = "ok"
 
-    def _open_index(self, stack: AsyncExitStack, lifecycle: str, cluster_id: str) -> RunIndex:
+    def _own_folder(self, stack: AsyncExitStack) -> Path:
         folder = self._settings.state_dir
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-dispatcher-")))
-        stack.enter_context(held(folder))
+        with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
+            return stack.enter_context(held(folder))
+
+    def _open_index(self, stack: AsyncExitStack, folder: Path, lifecycle: str, cluster_id: str) -> RunIndex:
         identity = f"{cluster_id} {lifecycle} fold {FOLD_VERSION}"
-        projection = Projection(folder / "dispatcher.sqlite", identity=identity)
+        with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
+            projection = Projection(folder / "dispatcher.sqlite", identity=identity)
         stack.callback(projection.close)
         index = RunIndex(projection, lifecycle, time.time)
         stack.push_async_callback(index.flush)

@@ -13,7 +13,8 @@ from trainyard_runtime.kafka.async_log import LogReader
 from trainyard_runtime.kafka.records import OffsetGone
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
-from trainyard_runtime.projection import Projection
+from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
+from trainyard_runtime.settings import blamed_on
 from trainyard_stats.kafka_lifecycle import CLIENT_ID, Lifecycle
 from trainyard_stats.metrics import StatsMetrics
 from trainyard_stats.run_metrics import VERSION, Tally
@@ -50,10 +51,11 @@ class Stats:
     async def run(self, stop: asyncio.Event) -> None:
         """Count until `stop` is set. Raises what made it impossible to go on; a supervisor starts it again."""
         async with AsyncExitStack() as stack:
+            folder = self._own_folder(stack)
             await self._health.start()
             stack.push_async_callback(self._health.stop)
             self._log.info("started", action="start", address=self.address)
-            counting = asyncio.create_task(self._count(stack))
+            counting = asyncio.create_task(self._count(stack, folder))
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait({counting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,16 +66,21 @@ class Stats:
                 stopping.cancel()
                 await asyncio.gather(counting, stopping, return_exceptions=True)
 
-    async def _count(self, stack: AsyncExitStack) -> None:
-        reader = LogReader(self._kafka, client_id=CLIENT_ID)
-        stack.push_async_callback(reader.stop)
-        lifecycle = self._lifecycle = Lifecycle(self._kafka, reader, self._settings.resync_s)
+    def _own_folder(self, stack: AsyncExitStack) -> Path:
         folder = self._settings.state_dir
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-stats-")))
+        with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
+            return stack.enter_context(held(folder))
+
+    async def _count(self, stack: AsyncExitStack, folder: Path) -> None:
+        reader = LogReader(self._kafka, client_id=CLIENT_ID)
+        stack.push_async_callback(reader.stop)
+        lifecycle = self._lifecycle = Lifecycle(self._kafka, reader, self._settings.resync_s)
         first, ends = await lifecycle.bounds()
         identity = f"{await lifecycle.cluster_id()} {lifecycle.topic} runs {VERSION}"
-        projection = Projection(folder / "stats.sqlite", identity=identity)
+        with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
+            projection = Projection(folder / "stats.sqlite", identity=identity)
         stack.callback(projection.close)
         while True:
             tally = self._tally = RunTally(projection, lifecycle.topic)

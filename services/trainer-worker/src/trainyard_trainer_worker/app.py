@@ -12,7 +12,8 @@ from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
-from trainyard_runtime.outbox import Outbox
+from trainyard_runtime.outbox import Outbox, OutboxUnavailable
+from trainyard_runtime.settings import blamed_on
 from trainyard_trainer_worker.answering import AnsweringPublisher, AnsweringTraining
 from trainyard_trainer_worker.attempt_runner import AttemptRunner, Bounds
 from trainyard_trainer_worker.clearml_publishing import ClearMLPublisher
@@ -51,7 +52,8 @@ class TrainerWorker:
         async with AsyncExitStack() as stack:
             outbox = None
             if self._folders.outbox is not None:
-                outbox = stack.enter_context(Outbox(self._folders.outbox))
+                with blamed_on("TRAINYARD_STATE_DIR", OutboxUnavailable):
+                    outbox = stack.enter_context(Outbox(self._folders.outbox))
             client = await stack.enter_async_context(ClearMLClient(self._clearml))
             writer, reader = LogWriter(self._kafka, client_id=CLIENT_ID), LogReader(self._kafka, client_id=CLIENT_ID)
             stack.push_async_callback(writer.stop)

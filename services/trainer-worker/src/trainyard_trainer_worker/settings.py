@@ -65,6 +65,7 @@ class TrainerWorkerSettings(ServiceSettings):
     default_deadline_s: float | None = Field(
         default=None,
         gt=0,
+        allow_inf_nan=False,
         validation_alias="TRAINYARD_WORKER_DEADLINE_S",
         description="Seconds an attempt may take whose request says nothing; 3 time budgets + 600 s if not set.",
     )
