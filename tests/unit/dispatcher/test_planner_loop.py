@@ -53,7 +53,12 @@ class Scene:
         self.facts = [accepted(offset=number) for number in range(runs)]
         for fact in self.facts:
             self.log.add(fact)
-        self.index = RunIndex(Projection(folder / "p.sqlite", identity="one"), "t.runs.lifecycle", lambda: 0.0)
+        self.index = RunIndex(
+            Projection(folder / "p.sqlite", identity="one"),
+            "t.runs.lifecycle",
+            lambda: 0.0,
+            requests="t.runs.requested",
+        )
         self.index.load({0: 0}, {0: runs})
         self.executor = executor
 

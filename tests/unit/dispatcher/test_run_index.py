@@ -21,6 +21,7 @@ from trainyard_schemas.lifecycle import RunState, Verdict
 from trainyard_schemas.vocabulary import Reason, RunPhase
 
 TOPIC = "t.runs.lifecycle"
+REQUESTS = "t.runs.requested"
 NOW = 1_000.0
 PARTITION = 0
 
@@ -48,7 +49,7 @@ def accepted(offset: int = 0, **changes: Any) -> ev.RunAccepted:
         "dataset": {"type": "tabular", "uri": "wine.csv", "label": "class"},
         "task_type": "classification",
     } | changes
-    found = answer(Record("t.runs.requested", 1, offset, 5, None, json.dumps(body).encode()), "default").fact
+    found = answer(Record(REQUESTS, 1, offset, 5, None, json.dumps(body).encode()), "default").fact
     assert isinstance(found, ev.RunAccepted)
     return found
 
@@ -56,7 +57,7 @@ def accepted(offset: int = 0, **changes: Any) -> ev.RunAccepted:
 @pytest.fixture
 def open_index(tmp_path: Path) -> Callable[..., RunIndex]:
     def opened(log: Log, *, identity: str = "one", now: float = NOW) -> RunIndex:
-        index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, lambda: now)
+        index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, lambda: now, requests=REQUESTS)
         index.load({PARTITION: 0}, {PARTITION: len(log.records)})
         return index
 
@@ -108,7 +109,7 @@ def test_replay_gives_the_same_bytes_as_the_live_projection(tmp_path: Path) -> N
 
     def stored(name: str, batch: int) -> list[tuple[str, bytes]]:
         projection = Projection(tmp_path / name, identity="one")
-        index = RunIndex(projection, TOPIC, lambda: NOW)
+        index = RunIndex(projection, TOPIC, lambda: NOW, requests=REQUESTS)
         index.load({PARTITION: 0}, {PARTITION: len(log.records)})
         for start in range(0, len(log.records), batch):
             index.fold(log.records[start : start + batch])
@@ -273,3 +274,22 @@ def test_a_state_comes_back_from_its_bytes_as_it_was() -> None:
     )
     assert decode_state(encode_state(state)) == state
     assert encode_state(decode_state(encode_state(state))) == encode_state(state)
+
+
+@pytest.mark.parametrize(
+    "forged", [{"topic": "payroll"}, {"topic": TOPIC}, {"partition": 999}, {"partition": -1}, {"offset": -1}]
+)
+def test_a_conflict_whose_request_cannot_be_intakes_is_counted_and_never_looked_up(
+    open_index: Callable[..., RunIndex], forged: dict[str, Any]
+) -> None:
+    log = Log()
+    log.add(accepted(idempotency_key="a"))
+    losing = accepted(offset=1, idempotency_key="a", trainer="flaml")
+    log.add(losing.model_copy(update={"origin": losing.origin.model_copy(update=forged)}))
+    index = open_index(log)
+    index.fold(log.records)
+    assert index.conflicts == {}
+    assert (index.verdicts[Verdict.CONFLICT], index.foreign_conflicts) == (1, 1)
+    log.add(losing)
+    index.fold(log.records)
+    assert list(index.conflicts.values()) == [losing]

@@ -180,7 +180,7 @@ class Dispatcher:
         with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
             projection = Projection(folder / "dispatcher.sqlite", identity=identity)
         stack.callback(projection.close)
-        index = RunIndex(projection, lifecycle, time.time)
+        index = RunIndex(projection, lifecycle, time.time, requests=self._kafka.topic(TopicName.RUNS_REQUESTED))
         stack.push_async_callback(index.flush)
         return index
 

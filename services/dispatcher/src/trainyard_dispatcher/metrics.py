@@ -79,6 +79,7 @@ class DispatcherMetrics:
         for verdict, count in index.verdicts.items():
             self.folded.labels(verdict.value).set(count)
         self.folded.labels("unreadable").set(index.unreadable)
+        self.folded.labels("foreign_conflict").set(index.foreign_conflicts)
         phases = Counts(state.phase for state in index.states.values())
         for phase in RunPhase:
             self.runs.labels(phase.value).set(phases[phase])

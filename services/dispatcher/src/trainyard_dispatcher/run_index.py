@@ -18,6 +18,7 @@ from trainyard_runtime.projection import Entry, Projection
 from trainyard_schemas.errors import ContractError
 from trainyard_schemas.events import Event, RunAccepted, decode_event
 from trainyard_schemas.lifecycle import RunState, Verdict, apply
+from trainyard_schemas.topics import RUN_PARTITIONS
 
 OPEN, ENDED, CONFLICT = "open", "ended", "conflict"
 KEEP_ENDED_S = 120.0
@@ -32,7 +33,9 @@ class RunIndex:
     Not for several threads; `flush` writes in another one. `now` is wall-clock seconds.
     """
 
-    def __init__(self, projection: Projection, topic: str, now: Callable[[], float]) -> None:
+    def __init__(self, projection: Projection, topic: str, now: Callable[[], float], *, requests: str) -> None:
+        """`topic` is the lifecycle's, `requests` the one that intake reads: the only place to look a request up."""
+        self._requests = requests
         self._projection = projection
         self._topic = topic
         self._now = now
@@ -45,6 +48,8 @@ class RunIndex:
         """Requests that lost their key to another one and await their answer, by the answer's run id."""
         self.verdicts: Counter[Verdict] = Counter()
         self.unreadable = 0
+        self.foreign_conflicts = 0
+        """Conflicts passed over because their request stands in no partition of ours; nothing was looked up."""
 
     def load(self, first_offsets: Mapping[int, int], end_offsets: Mapping[int, int]) -> dict[int, int]:
         """Take up what the projection holds; returns where to go on per partition.
@@ -60,7 +65,7 @@ class RunIndex:
             self._states[run_id] = decode_state(value)
         for _, value in self._projection.entries(CONFLICT):
             fact = decode_event(value).fact
-            if isinstance(fact, RunAccepted):
+            if isinstance(fact, RunAccepted) and self._is_of_intake(fact):
                 self.conflicts[conflict_answer(fact).run_id] = fact
         return dict(self._next)
 
@@ -142,11 +147,20 @@ class RunIndex:
 
     def _note_conflict(self, event: Event, record: Record) -> None:
         assert isinstance(event.fact, RunAccepted)
+        if not self._is_of_intake(event.fact):
+            self.foreign_conflicts += 1
+            return
         answer_id = conflict_answer(event.fact).run_id
         if answer_id in self.conflicts or self.state_of(answer_id) is not None:
             return
         self.conflicts[answer_id] = event.fact
         self._dirty[_conflict_key(answer_id)] = Entry(CONFLICT, record.value or b"")
+
+    def _is_of_intake(self, fact: RunAccepted) -> bool:
+        """Whether the origin can be one of intake's: whoever writes to the log could name any topic, and the record
+        that stands there would be copied to the dead letters."""
+        origin = fact.origin
+        return origin.topic == self._requests and 0 <= origin.partition < RUN_PARTITIONS and origin.offset >= 0
 
     async def flush(self) -> None:
         """Write what changed, with the offsets that it reflects, in one transaction and off the event loop."""
