@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.submitter.story import REQUEST
+from trainyard_schemas.codec import MAX_BYTES, encode
 from trainyard_schemas.envelope import Mode, decode
 from trainyard_schemas.ids import Origin, run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.upcasting import parse_request
@@ -111,3 +112,14 @@ def test_the_value_is_one_line_of_json() -> None:
     value = prepared(REQUEST | {"run_name": "température"}).value
     assert b"\n" not in value
     assert json.loads(value)["data"]["run_name"] == "température"
+
+
+def test_the_size_that_counts_is_that_of_the_record_and_not_of_the_request_in_it() -> None:
+    body = {**REQUEST, "extras": {"sklearn": {"note": ""}}}
+    body["extras"]["sklearn"]["note"] = "x" * (MAX_BYTES - len(encode(body)))
+    assert len(encode(body)) == MAX_BYTES
+    with pytest.raises(InvalidRequest, match=r"has 524,\d+ bytes, the limit is 524,288") as caught:
+        prepared(body)
+    assert caught.value.detail == "too_large"
+    body["extras"]["sklearn"]["note"] = "x" * (MAX_BYTES - 2_000)
+    assert decode(prepared(body).value).data == body

@@ -94,6 +94,10 @@ def prepare(
         dataschema=f"urn:trainyard:schema:run.requested:{parsed.original_version}",
         data=body,
     )
+    try:
+        decode_object(value)  # intake's limits hold for the whole record, which is larger than the request in it
+    except ContractError as error:
+        raise InvalidRequest(error.detail, error.errors) from None
     return Prepared(run_id, event_id, value, tuple(headers), parsed.request, key is not None, parsed.warnings)
 
 
