@@ -19,8 +19,8 @@ _CANCELLED_GRACE_S = 0.2
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `main(stop)` until it returns; a signal sets `stop`. Returns the process's exit status.
 
-    0 after a clean end, also where `main` had to be cancelled after a signal; 78 when it raised ConfigurationError, whose
-    sentences go to stderr; 1 when it raised anything else, which is logged.
+    0 after a clean end, also where `main` had to be cancelled after a signal; 78 when it raised ConfigurationError,
+    whose sentences go to stderr; 1 when it raised anything else, which is logged.
     """
     return asyncio.run(_run(main))
 
