@@ -141,3 +141,18 @@ def test_a_table_spoiled_anywhere_is_read_or_refused_with_a_reason(spoils: list[
     features = frames.to_features(table, columns)
     rows = json.loads(json.dumps(frames.to_records(features), allow_nan=False))
     pd.testing.assert_frame_equal(frames.from_records(rows, columns), features)
+
+
+def test_labels_whose_squares_are_infinite_are_refused() -> None:
+    table = pd.DataFrame({"y": [1e308, -1e308, *range(30)]})
+    with pytest.raises(AttemptError, match="label out of range") as caught:
+        make_target(table, "y", "regression")
+    assert (caught.value.reason, caught.value.detail) == (Reason.INVALID_DATASET, "label_out_of_range")
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+def test_dates_at_the_ends_of_the_calendar_are_days_like_others(day: str) -> None:
+    from trainyard_trainer_worker.trainers.features import build_features
+
+    days = build_features([Column("d", "date")], scale=False).fit_transform(pd.DataFrame({"d": [day, "1970-01-02"]}))
+    assert days[:, 0].tolist() == [{"0001-01-01": -719_162.0, "9999-12-31": 2_932_896.0}[day], 1.0]

@@ -110,3 +110,19 @@ def test_settings_that_are_not_passed_on_are_told() -> None:
     _, _, warned = flaml_settings({"fit_args": {"ensemble": True}, "colour": "red"})
     assert len(warned) == 2
     assert all("was ignored" in warning for warning in warned)
+
+
+@pytest.mark.parametrize(
+    ("extras", "says"),
+    [
+        ({"estimator": "random_forest", "params": {"max_depth": "deep"}}, "max_depth"),
+        ({"estimator": "logreg", "params": {"C": "much"}}, "'C'"),
+        ({"estimator": "logreg", "params": {"solver": "liblinear", "dual": True, "l1_ratio": 1.0}}, "logreg"),
+        ({"estimator": "logreg", "params": {"colour": 1}}, "colour"),
+    ],
+)
+def test_settings_that_scikit_learn_refuses_are_the_requests_fault(extras: dict[str, Any], says: str) -> None:
+    with pytest.raises(AttemptError, match=r"extras\.sklearn\.params") as caught:
+        trainers.load("sklearn").fit(task(extras), Emitter(None))
+    assert (caught.value.reason, caught.value.detail) == (Reason.INVALID_REQUEST, "field_invalid")
+    assert says in caught.value.message
