@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import AttemptError
 from trainyard_trainer_worker.training import datasets, frames
 from trainyard_trainer_worker.training.frames import Column
@@ -146,7 +147,7 @@ def test_a_table_spoiled_anywhere_is_read_or_refused_with_a_reason(spoils: list[
 def test_labels_whose_squares_are_infinite_are_refused() -> None:
     table = pd.DataFrame({"y": [1e308, -1e308, *range(30)]})
     with pytest.raises(AttemptError, match="label out of range") as caught:
-        make_target(table, "y", "regression")
+        frames.make_target(table, "y", "regression")
     assert (caught.value.reason, caught.value.detail) == (Reason.INVALID_DATASET, "label_out_of_range")
 
 

@@ -117,7 +117,7 @@ def test_settings_that_are_not_passed_on_are_told() -> None:
     [
         ({"estimator": "random_forest", "params": {"max_depth": "deep"}}, "max_depth"),
         ({"estimator": "logreg", "params": {"C": "much"}}, "'C'"),
-        ({"estimator": "logreg", "params": {"solver": "liblinear", "dual": True, "l1_ratio": 1.0}}, "logreg"),
+        ({"estimator": "random_forest", "params": {"bootstrap": False, "max_samples": 0.5}}, "bootstrap"),
         ({"estimator": "logreg", "params": {"colour": 1}}, "colour"),
     ],
 )

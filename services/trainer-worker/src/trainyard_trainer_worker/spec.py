@@ -26,6 +26,7 @@ class Detail(StrEnum):
 
     LABEL_MISSING = "label_missing"
     LABEL_NOT_NUMERIC = "label_not_numeric"
+    LABEL_OUT_OF_RANGE = "label_out_of_range"
     FILE_MISSING = "file_missing"
     PATH_NOT_ALLOWED = "path_not_allowed"
     EMPTY_FILE = "empty_file"

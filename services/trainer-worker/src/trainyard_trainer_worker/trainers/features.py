@@ -31,7 +31,7 @@ def build_features(columns: Sequence[Column], *, scale: bool) -> Any:
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     days = [
         FunctionTransformer(methodcaller("apply", pd.to_datetime, errors="coerce", format="ISO8601", utc=True)),
-        FunctionTransformer(methodcaller("sub", pd.Timestamp(0, tz="UTC"))),
+        FunctionTransformer(methodcaller("sub", pd.Timestamp(0, tz="UTC").as_unit("s"))),
         FunctionTransformer(methodcaller("div", pd.Timedelta(days=1))),
     ]
     encode = OneHotEncoder(

@@ -71,11 +71,18 @@ class SklearnTrainer:
         name, estimator = _choose(task, reporter)
         features = build_features(task.columns, scale=ESTIMATORS[name].scale)
         pipeline = Pipeline([("features", features), ("model", estimator)])
-        if ESTIMATORS[name].grows:
-            _grow(pipeline, task, reporter)
-        else:
-            pipeline.fit(task.features, task.target)
-            _report(pipeline, task, reporter, step=1, total=1, eta_s=0.0)
+        try:
+            if ESTIMATORS[name].grows:
+                _grow(pipeline, task, reporter)
+            else:
+                pipeline.fit(task.features, task.target)
+                _report(pipeline, task, reporter, step=1, total=1, eta_s=0.0)
+        except (ValueError, TypeError) as error:
+            if not task.extras.get("params"):
+                raise
+            raise invalid_request(  # scikit-learn judges its settings first of all, when it fits
+                Detail.FIELD_INVALID, f"extras.sklearn.params do not suit {name}: {clean(error, 300)}"
+            ) from error
         params = estimator.get_params()
         if "n_jobs" in params:
             estimator.set_params(n_jobs=None)  # prediction: 30 ms of thread start-up per call otherwise

@@ -58,7 +58,8 @@ class Target:
 def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Target:
     """The target in column `label`; rows without a finite label are dropped and counted.
 
-    Raises AttemptError: label_missing, too_few_rows, one_class, label_not_numeric, too_many_classes, field_invalid.
+    Raises AttemptError: label_missing, too_few_rows, one_class, label_not_numeric, label_out_of_range,
+    too_many_classes, field_invalid.
     """
     if label not in frame.columns:
         raise invalid_dataset(
@@ -69,6 +70,7 @@ def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Targe
     if kind == "regression":
         numbers = _numeric_label(column, label)
         present = np.isfinite(numbers)
+        _refuse_large(numbers[present], label)
         return _checked(Target(kind, np.flatnonzero(present), numbers[present], (), int((~present).sum())), label)
     present = column.notna().to_numpy(dtype=bool)
     if pd.api.types.is_float_dtype(column):
@@ -105,6 +107,17 @@ def _numeric_label(column: pd.Series[Any], label: str) -> Floats:
             f"{listed(list(wrong.unique()[:3]))}; use task_type classification or clean the column",
         )
     return numbers
+
+
+def _refuse_large(numbers: Floats, label: str) -> None:
+    """Errors are squared and summed, and some libraries compute in float32: larger labels become infinite there."""
+    large = numbers[np.abs(numbers) > MAX_NUMBER]
+    if len(large):
+        raise invalid_dataset(
+            Detail.LABEL_OUT_OF_RANGE,
+            f"label out of range: {len(large)} rows hold numbers beyond {MAX_NUMBER:g} in {clean(label)}, such as "
+            f"{large[0]:g}; scale the column",
+        )
 
 
 def _plain(value: Any) -> Any:

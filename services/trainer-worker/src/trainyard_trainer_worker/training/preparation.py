@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainyard_trainer_worker.spec import TrainingRequest, listed
+from trainyard_trainer_worker.spec import Detail, TrainingRequest, clean, invalid_dataset, listed
 from trainyard_trainer_worker.training import datasets, evaluation, frames, splits
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import Metric
@@ -64,6 +65,12 @@ def divide(request: TrainingRequest, loaded: Loaded, emitter: Emitter) -> Parts:
     else:
         keys = "+".join(request.group_key)
         split = splits.group_shuffle(target.rows, groups, request.test_size, request.seed, codes, keys)
+    if codes is not None and len(np.unique(codes[split.train])) < 2:
+        raise invalid_dataset(
+            Detail.ONE_CLASS,
+            f"the split leaves one class of {clean(request.label)} in the {len(split.train)} training rows; "
+            "use a smaller split.test_size or more rows",
+        )
     excluded = (request.label, *request.group_key)
     columns = frames.infer_columns(table.iloc[split.train], excluded)
     used = {column.name for column in columns} | set(excluded)
