@@ -65,7 +65,9 @@ def api(name: str) -> dict[str, Any]:
     client.workers.register(worker=f"{name}:0", queues=[queue], timeout=60)
     entry = client.queues.get_next_task(queue=queue).entry
     client.tasks.started(task=entry.task, force=True)
-    client.workers.status_report(worker=f"{name}:0", timestamp=int(time.time() * 1000), task=task, queues=[queue])
+    client.workers.status_report(
+        worker=f"{name}:0", timestamp=int(time.time() * 1000), task=task, queue=queue, queues=[queue]
+    )
     workers = [worker.id for worker in client.workers.get_all()]
     client.tasks.completed(task=task)
     client.workers.unregister(worker=f"{name}:0")

@@ -71,15 +71,22 @@ def _alive(call: Call, worker: dict[str, Any], last_seen_s: int) -> bool:
 
 
 def _shown(call: Call, worker: dict[str, Any]) -> dict[str, Any]:
-    queues = []
-    for queue_id in worker["queues"]:
-        queue = call.store.get("queue", str(queue_id))
-        if queue is not None:
-            queues.append({"id": queue["id"], "name": queue["name"], "num_tasks": call.store.length(queue["id"])})
-    shown = {**worker, "queues": queues}
+    entries = [_queue_entry(call, queue_id) for queue_id in worker["queues"]]
+    shown = {
+        **worker,
+        "queues": [entry for entry in entries if entry is not None],
+        "queue": _queue_entry(call, worker["queue"]) if worker.get("queue") else None,
+    }
     task = call.store.get("task", str(worker["task"])) if worker.get("task") else None
     shown["task"] = None if task is None else {"id": task["id"], "name": task["name"]}
     return shown
+
+
+def _queue_entry(call: Call, queue_id: Any) -> dict[str, Any] | None:
+    queue = call.store.get("queue", str(queue_id))
+    if queue is None:
+        return None
+    return {"id": queue["id"], "name": queue["name"], "num_tasks": call.store.length(queue["id"])}
 
 
 CALLS: Final[dict[str, Handler]] = {
