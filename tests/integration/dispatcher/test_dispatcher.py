@@ -207,7 +207,7 @@ def test_a_second_process_on_the_same_state_folder_is_refused(yard: Yard) -> Non
     yard.start(name="one")
     second = yard.start(name="one", ready=False)
     assert second.popen.wait(timeout=30) == 78
-    assert "another process uses TRAINYARD_STATE_DIR" in second.log_path.read_text()
+    assert "TRAINYARD_STATE_DIR cannot be used: another process uses the folder" in second.log_path.read_text()
 
 
 def test_the_pages_tell_what_it_did(yard: Yard) -> None:
