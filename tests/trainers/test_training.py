@@ -192,7 +192,7 @@ def test_a_growing_ensemble_keeps_the_time_budget(train_here: Train) -> None:
         ),
         ("sklearn", {"extras": {"sklearn": {"estimator": "ridge"}}}, Reason.INVALID_REQUEST, "field_invalid"),
         ("sklearn", {"extras": {"sklearn": {"params": {"trees": 3}}}}, Reason.INVALID_REQUEST, "field_invalid"),
-        ("sklearn", {"extras": {"sklearn": {"params": {"max_depth": -3}}}}, Reason.TRAINER_ERROR, "fit_failed"),
+        ("sklearn", {"extras": {"sklearn": {"params": {"max_depth": -3}}}}, Reason.INVALID_REQUEST, "field_invalid"),
         (
             "flaml",
             {"extras": {"flaml": {"fit_args": {"estimator_list": ["catboost"]}}}},
