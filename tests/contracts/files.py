@@ -27,9 +27,10 @@ def label(path: Path) -> str:
 GOLDEN_EVENTS = sorted(
     path
     for event_type in EventType
-    if event_type is not EventType.RUN_REQUESTED
+    if event_type not in (EventType.RUN_REQUESTED, EventType.RUN_COMMAND)
     for path in (EXAMPLES / event_type.short).glob("*.json")
 )
+GOLDEN_COMMANDS = sorted((EXAMPLES / EventType.RUN_COMMAND.short).glob("*.json"))
 GOLDEN_REQUEST_EVENTS = sorted(REQUESTS.glob("*.json"))
 V1 = sorted((REQUESTS / "v1").glob("*.json"))
 V2 = sorted((REQUESTS / "v2").glob("*.json"))

@@ -9,11 +9,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.contracts.files import EXAMPLES, GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, REFUSED, SCHEMAS, V1, V2, label, load
+from tests.contracts.files import EXAMPLES, GOLDEN_COMMANDS, GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, REFUSED, SCHEMAS, V1, V2, label, load
 from trainyard_schemas import ids
 from trainyard_schemas.codec import canonical
+from trainyard_schemas.commands import parse_command
 from trainyard_schemas.documents import json_schemas
 from trainyard_schemas.envelope import Mode, decode
+from trainyard_schemas.errors import ContractError
 from trainyard_schemas.events import RunAccepted, decode_event, encode_event
 from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.upcasting import parse_request
@@ -93,6 +95,40 @@ def test_a_request_in_a_cloudevent_is_read(path: Path) -> None:
     assert envelope.type == "trainyard.run.requested"
     assert _errors("run.requested/2.json", envelope.data) == []
     assert parse_request(envelope.data).original_version == 2
+
+
+@pytest.mark.parametrize("path", GOLDEN_COMMANDS, ids=label)
+def test_a_command_is_read_and_fits_its_schema(path: Path) -> None:
+    envelope = decode(path.read_bytes())
+    assert envelope.type == "trainyard.run.command"
+    assert _errors("run.command/1.json", envelope.data) == []
+    command = parse_command(envelope.data)
+    assert command.model_dump(mode="json", exclude_defaults=True) | {"schema_version": 1} == envelope.data
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "what"),
+    [
+        ({"command": "retry"}, "command", "'cancel' or 'reprioritise'"),
+        ({"priority": 3}, "priority", "by no other command"),
+        ({"command": "reprioritise"}, "priority", "is needed by reprioritise"),
+        ({"command": "reprioritise", "priority": 10}, "priority", "less than or equal to 9"),
+        ({"run_id": "D0B9"}, "run_id", "pattern"),
+        ({"actor": ""}, "actor", "at least 1"),
+        ({"actor": "a\nb"}, "actor", "control character U+000A"),
+        ({"message": 5}, "message", "string"),
+        ({"tenant": "x"}, "tenant", "is set by Trainyard, not by a command; remove it"),
+        ({"reason": "x"}, "reason", "is not a field of a command; remove it"),
+        ({"schema_version": 2}, "schema_version", "2 is not known here; this reader knows 1"),
+        ({"schema_version": "1"}, "schema_version", "should be 1"),
+    ],
+)
+def test_a_wrong_command_is_refused_by_the_name_of_its_field(change: dict[str, Any], where: str, what: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        parse_command(load(EXAMPLES / "run.command" / "cancel.json")["data"] | change)
+    (problem,) = caught.value.errors
+    assert problem.path == where
+    assert what in problem.message
 
 
 def test_the_schema_never_refuses_what_the_code_accepts() -> None:

@@ -64,7 +64,7 @@ def test_an_event_without_files_and_files_without_an_event_are_found(tmp_path: P
 
 
 def test_every_event_type_has_a_class_and_every_lifecycle_event_a_rule() -> None:
-    assert set(FACTS) == set(EventType) - {EventType.RUN_REQUESTED}
+    assert set(FACTS) == set(EventType) - {EventType.RUN_REQUESTED, EventType.RUN_COMMAND}
     first = {EventType.RUN_ACCEPTED, EventType.RUN_REJECTED}
     assert set(_RULES) | first == set(topic(TopicName.RUNS_LIFECYCLE).event_types)
 

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from trainyard_schemas.commands import RunCommand
 from trainyard_schemas.events import FACTS, dataschema
 from trainyard_schemas.runs import SCHEMA_VERSION as REQUEST_VERSION
 from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.topics import DEFAULT_PREFIX, TOPICS, Topic, TopicName
 from trainyard_schemas.vocabulary import EventType
+
+_BODIES: Mapping[EventType, tuple[int, type[BaseModel]]] = {
+    EventType.RUN_REQUESTED: (REQUEST_VERSION, RunRequest),
+    EventType.RUN_COMMAND: (1, RunCommand),
+}
+"""What other systems send: the newest version, and its class. Each is read as a bare JSON body too."""
 
 SERVICES = ("submitter", "dispatcher", "trainer-worker", "stats")
 _DRAFT_2020_12 = "https://json-schema.org/draft/2020-12/schema"
@@ -46,6 +55,9 @@ def json_schemas() -> dict[str, dict[str, Any]]:
             RunRequest.model_json_schema(), f"urn:trainyard:schema:run.requested:{REQUEST_VERSION}"
         ),
     }
+    found[schema_path(EventType.RUN_COMMAND, 1)] = _headed(
+        RunCommand.model_json_schema(), dataschema(EventType.RUN_COMMAND)
+    )
     for event_type, fact in FACTS.items():
         found[schema_path(event_type, 1)] = _headed(fact.model_json_schema(), dataschema(event_type))
     return found
@@ -85,7 +97,7 @@ def asyncapi(examples: Mapping[EventType, Sequence[tuple[str, Mapping[str, Any]]
         "components": {
             "messages": {
                 **{t.short: _message(t, examples.get(t, ())) for t in EventType},
-                "run.requested.bare": _bare_request(examples.get(EventType.RUN_REQUESTED, ())),
+                **{f"{t.short}.bare": _bare(t, examples.get(t, ())) for t in _BODIES},
                 "dead-letter": _dead_letter(),
             },
             "schemas": {"CloudEvent": _cloud_event()},
@@ -100,8 +112,7 @@ def channel_id(name: TopicName) -> str:
 
 def _messages_of(topic: Topic) -> list[str]:
     names = [t.short for t in topic.event_types]
-    if topic.name is TopicName.RUNS_REQUESTED:
-        names.append("run.requested.bare")
+    names += [f"{t.short}.bare" for t in topic.event_types if t in _BODIES]
     if topic.name.value.endswith(".dead-letter"):
         names.append("dead-letter")
     return names
@@ -143,8 +154,8 @@ def _operations(topic: Topic) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _message(event_type: EventType, examples: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    version = REQUEST_VERSION if event_type is EventType.RUN_REQUESTED else 1
-    doc = RunRequest.__doc__ if event_type is EventType.RUN_REQUESTED else FACTS[event_type].__doc__
+    version, document = _BODIES.get(event_type) or (1, FACTS[event_type])
+    doc = document.__doc__
     return {
         "name": event_type.value,
         "title": event_type.short,
@@ -166,13 +177,13 @@ def _message(event_type: EventType, examples: Sequence[tuple[str, Mapping[str, A
     }
 
 
-def _bare_request(examples: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def _bare(event_type: EventType, examples: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     return {
-        "name": "run.requested.bare",
-        "title": "run.requested as a bare JSON body",
+        "name": f"{event_type.short}.bare",
+        "title": f"{event_type.short} as a bare JSON body",
         "summary": "The data alone, without an envelope: what `kcat` sends.",
         "contentType": "application/json",
-        "payload": {"$ref": f"./draft/{schema_path(EventType.RUN_REQUESTED, REQUEST_VERSION)}"},
+        "payload": {"$ref": f"./draft/{schema_path(event_type, _BODIES[event_type][0])}"},
         "examples": [{"name": name, "payload": dict(payload["data"])} for name, payload in examples],
     }
 

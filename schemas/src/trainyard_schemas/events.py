@@ -17,11 +17,11 @@ from trainyard_schemas.accepted_requests import wrong_field
 from trainyard_schemas.codec import printable
 from trainyard_schemas.envelope import Headers, decode, encode_structured
 from trainyard_schemas.errors import FieldError, Invalid
+from trainyard_schemas.text import RunId
 from trainyard_schemas.vocabulary import EventType, Reason
 
 SCHEMA_VERSION = 1
 
-RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 TaskId = Annotated[str, Field(min_length=1, max_length=64)]
 Claim = Annotated[str, Field(min_length=8, max_length=64)]
 Attempt = Annotated[int, Field(ge=1, le=1_000)]
@@ -80,6 +80,8 @@ class RunAccepted(Fact):
     unknown: dict[str, JsonValue] = {}
     warnings: tuple[str, ...] = ()
     origin: OriginRecord
+    adopts_task: TaskId | None = None
+    """The ClearML task, a user's clone of one of ours, that is the run's first attempt instead of a new one."""
 
     def key(self) -> tuple[str, ...]:
         return self.origin.key()
@@ -138,6 +140,8 @@ class AttemptDispatched(Fact):
     queue: str
     queue_id: str
     image: str = ""
+    lease_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
+    """How long a worker may train without having read the log: the log tells planners and workers the same."""
 
     def key(self) -> tuple[str, ...]:
         return (str(self.attempt), self.task_id)
@@ -261,8 +265,12 @@ class RunEnd(Fact):
     queue: str | None = None
     worker: str | None = None
     accepted_at: str
+    dispatched_at: str | None = None
     started_at: str | None = None
     ended_at: str
+    seconds: dict[str, float] = {}
+    """How long the run waited and worked: `backlog`, `queue`, `attempt`, `total`; those that there were."""
+    retry_of: RunId | None = None
     results: dict[str, JsonValue] = {}
 
 

@@ -44,6 +44,8 @@ class RunState:
     `offset` is that of the last effective record, `accepted_offset` of the winning `run.accepted`, both in the run's
     partition. `request` is the accepted request (version 2), `original_version` the version that it was sent in.
     `results` are those of the attempt that ended last.
+    `lease_s` is how long the current attempt's worker may train without having read the log.
+    `adopts_task` is the user's clone that the first attempt uses instead of a new ClearML task.
     `reprioritised_by` holds the ids of the commands that changed the priority, so that none of them counts twice.
     """
 
@@ -73,6 +75,9 @@ class RunState:
     results: Mapping[str, Any] | None = None
     cancel_actor: str | None = None
     cancel_message: str = ""
+    cancel_requested_at: float | None = None
+    lease_s: float = 60.0
+    adopts_task: str | None = None
     reprioritised_by: tuple[str, ...] = ()
     original_version: int | None = None
 
@@ -142,6 +147,7 @@ def _first(event: Event, offset: int) -> Step:
                 accepted_at=event.time,
                 priority=priority if isinstance(priority, int) else 5,
                 original_version=fact.original_schema_version,
+                adopts_task=fact.adopts_task,
             ),
             Verdict.WON,
         )
@@ -186,6 +192,7 @@ def _dispatched(state: RunState, event: Event) -> RunState | Verdict:
         queue=fact.queue,
         queue_id=fact.queue_id,
         dispatched_at=event.time,
+        lease_s=fact.lease_s,
         queued_at=None,
         claim=None,
         worker=None,
@@ -327,7 +334,9 @@ def _cancel_requested(state: RunState, event: Event) -> RunState | Verdict:
     assert isinstance(fact, ev.RunCancelRequested)
     if state.cancel_actor is not None:
         return Verdict.DUPLICATE
-    return replace(state, cancel_actor=fact.actor, cancel_message=fact.message)
+    return replace(
+        state, cancel_actor=fact.actor, cancel_message=fact.message, cancel_requested_at=event.time
+    )
 
 
 def _reprioritised(state: RunState, event: Event) -> RunState | Verdict:

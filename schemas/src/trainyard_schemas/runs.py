@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from trainyard_schemas.codec import canonical
-from trainyard_schemas.text import ColumnName, DataUri, Key, Name, RelativePath, Tag
+from trainyard_schemas.text import ColumnName, DataUri, Key, Name, RelativePath, RunId, Tag
 from trainyard_schemas.vocabulary import Reason
 
 SCHEMA_VERSION = 2
@@ -92,7 +92,8 @@ class RunRequest(Part):
     """One request to train, version 2.
 
     Units: `time_budget_s` bounds the fit, `deadline_s` the whole attempt, `queue_ttl_s` the wait in a queue, all in
-    seconds. `priority` is 0 (last) to 9 (first). `extras` holds one object per trainer's namespace.
+    seconds. `priority` is 0 (last) to 9 (first). `extras` holds one object per trainer's namespace. `retry_of` names the
+    ended run that this one tries again.
     """
 
     schema_version: Literal[2]
@@ -114,6 +115,7 @@ class RunRequest(Part):
     retry: Retry = Retry()
     queue_ttl_s: Seconds | None = None
     deadline_s: Seconds | None = None
+    retry_of: RunId | None = None
 
     @model_validator(mode="after")
     def _data_is_somewhere(self) -> Self:

@@ -75,6 +75,12 @@ Name = Annotated[str, Field(min_length=3, max_length=256), AfterValidator(_plain
 Tag = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain), AfterValidator(_no_markup)]
 """A tag or a queue's name: 1 to 128 printable characters."""
 
+Line = Annotated[str, Field(max_length=2_000), AfterValidator(_plain)]
+"""A sentence of a person, on one line; may be empty."""
+
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+"""A run's id, as it is written everywhere: a UUID in lower case."""
+
 ColumnName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
 """A column of a table."""
 

@@ -21,10 +21,12 @@ class TopicName(StrEnum):
     """The topics that code refers to."""
 
     RUNS_REQUESTED = "runs.requested"
+    RUNS_COMMANDS = "runs.commands"
     RUNS_LIFECYCLE = "runs.lifecycle"
     RUNS_HEARTBEATS = "runs.heartbeats"
     RUNS_COMPLETED = "runs.completed"
     RUNS_REQUESTED_DEAD_LETTER = "runs.requested.dead-letter"
+    RUNS_COMMANDS_DEAD_LETTER = "runs.commands.dead-letter"
     PLANNER_LEAD = "planner.lead"
 
 
@@ -48,7 +50,10 @@ class Topic:
         return f"{prefix}{self.name.value}"
 
 
-_LIFECYCLE_EVENTS = tuple(t for t in EventType if t not in (EventType.RUN_REQUESTED, EventType.ATTEMPT_HEARTBEAT))
+_NOT_IN_LIFECYCLE = (EventType.RUN_REQUESTED, EventType.RUN_COMMAND, EventType.ATTEMPT_HEARTBEAT)
+_LIFECYCLE_EVENTS = tuple(t for t in EventType if t not in _NOT_IN_LIFECYCLE)
+# An original of the broker's largest size (1 MiB) fits with the headers that say why it is here.
+_DEAD_LETTER_CONFIG = {"cleanup.policy": "delete", "max.message.bytes": str(2 * 1024 * 1024)}
 
 TOPICS: tuple[Topic, ...] = (
     Topic(
@@ -56,6 +61,14 @@ TOPICS: tuple[Topic, ...] = (
         RUN_PARTITIONS,
         30 * _DAY_MS,
         (EventType.RUN_REQUESTED,),
+        producers=("submitter", "trainer-worker", "anybody"),
+        consumers=("dispatcher",),
+    ),
+    Topic(
+        TopicName.RUNS_COMMANDS,
+        RUN_PARTITIONS,
+        30 * _DAY_MS,
+        (EventType.RUN_COMMAND,),
         producers=("submitter", "anybody"),
         consumers=("dispatcher",),
     ),
@@ -73,7 +86,7 @@ TOPICS: tuple[Topic, ...] = (
         6 * _HOUR_MS,
         (EventType.ATTEMPT_HEARTBEAT,),
         producers=("trainer-worker",),
-        consumers=("submitter", "anybody"),
+        consumers=("dispatcher", "submitter", "anybody"),
     ),
     Topic(
         TopicName.RUNS_COMPLETED,
@@ -90,8 +103,16 @@ TOPICS: tuple[Topic, ...] = (
         (),
         producers=("dispatcher",),
         consumers=("operators",),
-        # An original of the broker's largest size (1 MiB) fits with the headers that say why it is here.
-        config={"cleanup.policy": "delete", "max.message.bytes": str(2 * 1024 * 1024)},
+        config=_DEAD_LETTER_CONFIG,
+    ),
+    Topic(
+        TopicName.RUNS_COMMANDS_DEAD_LETTER,
+        RUN_PARTITIONS,
+        30 * _DAY_MS,
+        (),
+        producers=("dispatcher",),
+        consumers=("operators",),
+        config=_DEAD_LETTER_CONFIG,
     ),
     Topic(
         TopicName.PLANNER_LEAD,

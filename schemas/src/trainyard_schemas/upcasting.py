@@ -70,7 +70,7 @@ def parse_request(body: Mapping[str, Any]) -> ParsedRequest:
     try:
         request = RunRequest.model_validate(document)
     except ValidationError as error:
-        raise Invalid("invalid_field", *_sentences(error.errors(include_url=False, include_input=False))) from None
+        raise Invalid("invalid_field", *sentences(error.errors(include_url=False, include_input=False))) from None
     request, notes = _fit_registry(request)
     return ParsedRequest(request, version, unknown, (*warnings, *notes))
 
@@ -163,21 +163,22 @@ def _illegal(path: str, value: str, legal: Iterable[str], what: str) -> Invalid:
     )
 
 
-def _sentences(errors: Iterable[ErrorDetails]) -> list[FieldError]:
-    found = [_sentence(error) for error in errors]
+def sentences(errors: Iterable[ErrorDetails], *, of: str = "a request") -> list[FieldError]:
+    """pydantic's errors as ours, at most 20 and a count of the rest; `of` names the document."""
+    found = [_sentence(error, of) for error in errors]
     if len(found) > _MAX_ERRORS:
         found = [*found[:_MAX_ERRORS], FieldError("", f"and {len(found) - _MAX_ERRORS} more wrong fields")]
     return found
 
 
-def _sentence(error: ErrorDetails) -> FieldError:
+def _sentence(error: ErrorDetails, of: str) -> FieldError:
     path = ".".join(printable(part) for part in error["loc"])
     match error["type"]:
         case "extra_forbidden":
             name = str(error["loc"][-1])
             if len(error["loc"]) == 1 and name in SERVER_OWNED:
-                return FieldError(path, "is set by Trainyard, not by a request; remove it")
-            return FieldError(path, "is not a field of a request; remove it")
+                return FieldError(path, f"is set by Trainyard, not by {of}; remove it")
+            return FieldError(path, f"is not a field of {of}; remove it")
         case "missing":
             return FieldError(path, "is missing; it is required")
         case "value_error":

@@ -48,10 +48,18 @@ class RunPhase(StrEnum):
 _TERMINAL = frozenset({RunPhase.COMPLETED, RunPhase.FAILED, RunPhase.CANCELLED, RunPhase.REJECTED})
 
 
+class CommandName(StrEnum):
+    """What anybody may ask of a run that has not ended. (Trying an ended run again is a new request: `retry_of`.)"""
+
+    CANCEL = "cancel"
+    REPRIORITISE = "reprioritise"
+
+
 class EventType(StrEnum):
     """CloudEvents types that Trainyard publishes or accepts."""
 
     RUN_REQUESTED = "trainyard.run.requested"
+    RUN_COMMAND = "trainyard.run.command"
     RUN_ACCEPTED = "trainyard.run.accepted"
     RUN_REJECTED = "trainyard.run.rejected"
     RUN_CANCEL_REQUESTED = "trainyard.run.cancel_requested"

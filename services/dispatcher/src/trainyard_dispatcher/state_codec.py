@@ -10,7 +10,7 @@ from trainyard_schemas.codec import canonical
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.vocabulary import Reason, RunPhase
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 """Counts up when the fold or this form changes: then a projection starts over from the log."""
 
 _FIELDS = tuple(field.name for field in fields(RunState))
