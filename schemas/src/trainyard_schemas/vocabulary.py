@@ -85,3 +85,6 @@ class EventType(StrEnum):
 TERMINAL_EVENTS = frozenset(
     {EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED, EventType.RUN_REJECTED}
 )
+
+CLONE_SOURCE = "trainyard/clearml-clone"
+"""The CloudEvents `source` of a request that a worker publishes for a user's clone; its id is the clone's task id."""

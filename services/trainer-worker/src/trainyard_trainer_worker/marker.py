@@ -9,6 +9,7 @@ from trainyard_trainer_worker.ports import PoppedTask
 from trainyard_trainer_worker.spec import clean
 
 SECTION = "Run"
+DEFAULT_TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +22,29 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
+class Clone:
+    """A user's clone of one of our tasks. `run_id` and `accepted_offset` are the original's, `tenant` its tenant."""
+
+    run_id: str
+    accepted_offset: int
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """A task that no run of ours dispatched. `message` says so to the person who enqueued it."""
 
     message: str
 
 
-def read_marker(task: PoppedTask, topic_prefix: str) -> Marker | Foreign:
-    """Read the task's `Run/*` parameters.
-
-    A marked task with a parent is a user's clone; a later version publishes a request for it, this one refuses it.
-    """
+def read_marker(task: PoppedTask, topic_prefix: str) -> Marker | Clone | Foreign:
+    """Read the task's `Run/*` parameters. A marked task with a parent is a user's clone."""
     run = task.parameters.get(SECTION, {})
     run_id = run.get("run_id")
     if not run_id:
         return Foreign(
             "This queue is served by Trainyard trainer workers, which train run requests only; this task has no "
             "Run/run_id. Enqueue it on a queue that a clearml-agent serves."
-        )
-    if task.parent:
-        return Foreign(
-            f"This task is a clone of the task {task.parent} of a Trainyard run, and clones are not run. "
-            "Publish a new run request instead."
         )
     prefix = run.get("topic_prefix", topic_prefix)
     if prefix != topic_prefix:
@@ -56,6 +58,8 @@ def read_marker(task: PoppedTask, topic_prefix: str) -> Marker | Foreign:
             f"Run/attempt is {clean(run.get('attempt'))} and Run/accepted_offset is "
             f"{clean(run.get('accepted_offset'))}; both must be whole numbers as the dispatcher wrote them."
         )
+    if task.parent:
+        return Clone(run_id, offset, run.get("tenant", DEFAULT_TENANT))
     return Marker(run_id, attempt, offset)
 
 

@@ -5,13 +5,17 @@ The protocol (protocol.py) awaits these and nothing else, so that a simulation c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
 
 from trainyard_schemas.events import Event
 from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.lease import Lease
 from trainyard_trainer_worker.spec import Outcome, Succeeded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class RunRecords:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An attempt whose claim won. `accepted_at` and `deadline_at` are in seconds since the epoch."""
+    """An attempt whose claim won. `accepted_at` and `deadline_at` are in seconds since the epoch, `lease_s` is how long
+    may be trained without having read the log."""
 
     run_id: str
     attempt: int
@@ -47,11 +52,20 @@ class Job:
     accepted_at: float
     claimed_at: float
     deadline_s: float
+    lease_s: float
 
     @property
     def deadline_at(self) -> float:
         """When the attempt must be over."""
         return self.claimed_at + self.deadline_s
+
+
+class TaskEnd(StrEnum):
+    """How a ClearML task is closed."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STOPPED = "stopped"
 
 
 class TasksUnavailable(Exception):
@@ -72,6 +86,10 @@ class PublishFailed(Exception):
         self.message = message
 
 
+class ClaimVoid(Exception):
+    """The lease bears an order: stop publishing. What was uploaded stays in the attempt's own path, unseen."""
+
+
 class Ending(Exception):
     """The process is asked to end: let go of everything."""
 
@@ -86,10 +104,11 @@ class Log(Protocol):
         """
         ...
 
-    async def read_run(self, run_id: str, from_offset: int) -> RunRecords:
+    async def read_run(self, run_id: str, from_offset: int | None) -> RunRecords:
         """All records of `run_id` from `from_offset` to the end as it stood when the call began, or later.
 
-        Records that are no events of ours are passed over. Raises LogUnavailable.
+        None: from the first record that the log still holds. Records that are no events of ours are passed over.
+        Raises LogUnavailable.
         """
         ...
 
@@ -105,18 +124,35 @@ class Tasks(Protocol):
         """Set `in_progress`. ClearML says yes to everybody: this is no claim."""
         ...
 
-    async def close(self, task_id: str, *, succeeded: bool, reason: str, message: str) -> None:
-        """Set `completed` or `failed`, through `in_progress` where need be; nothing if it is so already."""
+    async def close(self, task_id: str, end: TaskEnd, *, reason: str, message: str) -> None:
+        """Set the status `end`, through `in_progress` where need be; nothing if it is so already."""
+        ...
+
+    async def release(self, task_id: str) -> None:
+        """Give a popped task back: `created`, in no queue."""
+        ...
+
+
+class Requests(Protocol):
+    """The topic of requests, where a user's clone becomes a run of its own."""
+
+    async def ask(self, source: str, event_id: str, request: Mapping[str, Any]) -> None:
+        """Publish a request as a CloudEvent; asking again with the same source and id is the same run.
+
+        Raises LogUnavailable.
+        """
         ...
 
 
 class Training(Protocol):
     """Runs the child of an attempt and reports on it."""
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, job: Job, lease: Lease) -> Outcome:
         """Train. Returns after the child, with all that it started, is reaped; never later than the deadline + grace.
 
-        `Stopped` where the process is asked to end. Trouble with ClearML or heartbeats is no concern of the outcome.
+        The child computes only while `lease` is valid: a watchdog that depends on nothing in this process freezes it
+        when the lease expires, and it is thawed when the lease is renewed. `Stopped` where the process is asked to end,
+        and where the lease bears an order. Trouble with ClearML or heartbeats is no concern of the outcome.
         """
         ...
 
@@ -124,10 +160,19 @@ class Training(Protocol):
 class Publisher(Protocol):
     """Stores and registers what an attempt made."""
 
-    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+    async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
         """Upload model and artifacts under the attempt's own path, register; returns the results of the attempt.
 
-        Repeats what fails with ClearML until the deadline. Raises PublishFailed or Ending.
+        Nobody sees the registered model yet: `reveal` shows it. Nothing is done while `lease` is not valid. Repeats
+        what fails with ClearML until the deadline. Raises PublishFailed, Ending, or ClaimVoid once the lease bears an
+        order.
+        """
+        ...
+
+    async def reveal(self, results: Mapping[str, Any]) -> None:
+        """Show the model that `results` name, whose attempt has won. Harmless twice.
+
+        Raises TasksUnavailable or TasksRefused.
         """
         ...
 
@@ -147,8 +192,24 @@ class Patience(Protocol):
         """Seconds since the epoch."""
         ...
 
+    def steady(self) -> float:
+        """Seconds on a clock that only runs forward, also while the host is suspended."""
+        ...
+
+    async def news(self, run_id: str, at_most_s: float) -> None:
+        """Wait until the log may hold something new of the run, `at_most_s` seconds. Raises Ending."""
+        ...
+
     async def wait(self, tries: int) -> None:
         """Pause after the `tries`-th failure in a row, longer each time up to a cap. Raises Ending."""
+        ...
+
+
+class Beside(Protocol):
+    """Concurrency, which the protocol itself has none of."""
+
+    async def __call__(self, background: Awaitable[None], work: Awaitable[T]) -> T:
+        """Await `work` while `background` runs; then end `background`, and return or raise what `work` did."""
         ...
 
 
@@ -157,9 +218,11 @@ class Ports:
     """All of them. `new_claim` answers another random id at every call."""
 
     log: Log
+    requests: Requests
     tasks: Tasks
     training: Training
     publisher: Publisher
     outbox: Outbox
     patience: Patience
+    beside: Beside
     new_claim: Callable[[], str]

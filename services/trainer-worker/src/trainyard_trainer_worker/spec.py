@@ -158,9 +158,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The parent ended the child on purpose (`stop(reason)`)."""
+    """The parent ended the child on purpose. `message` says who asked for it, and why."""
 
     reason: Reason
+    message: str = ""
 
 
 Outcome = Succeeded | Failed | Stopped
@@ -184,14 +185,14 @@ def outcome_to_json(outcome: Outcome) -> Json:
             "results": dict(outcome.results),
             "artifacts": [asdict(a) for a in outcome.artifacts],
         }
-    return {"state": "stopped", "reason": str(outcome.reason)}
+    return {"state": "stopped", "reason": str(outcome.reason), "message": outcome.message}
 
 
 def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
     """The inverse of `outcome_to_json`. Raises KeyError, TypeError or ValueError for anything else."""
     state = data["state"]
     if state == "stopped":
-        return Stopped(Reason(data["reason"]))
+        return Stopped(Reason(data["reason"]), str(data.get("message", "")))
     artifacts = tuple(Artifact(**a) for a in data["artifacts"])
     if state == "succeeded":
         return Succeeded(dict(data["results"]), ModelFile(**data["model"]), artifacts)
