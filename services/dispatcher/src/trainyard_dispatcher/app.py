@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from trainyard_dispatcher.clearml_tasks import ClearMLTasks
+from trainyard_dispatcher.command_loop import Commands
 from trainyard_dispatcher.completed_copier import CompletedCopier
 from trainyard_dispatcher.executor import Executor
+from trainyard_dispatcher.heartbeat_watch import HeartbeatWatch
 from trainyard_dispatcher.intake_loop import Intake
+from trainyard_dispatcher.lead import Lead
 from trainyard_dispatcher.log_ports import KafkaDeadLetters, KafkaLedger, LifecycleLog
 from trainyard_dispatcher.metrics import DispatcherMetrics
 from trainyard_dispatcher.planner_loop import PlannerLoop
@@ -22,7 +25,9 @@ from trainyard_dispatcher.ports import NotDone, OutcomeUnknown, Refused
 from trainyard_dispatcher.run_index import RunIndex
 from trainyard_dispatcher.settings import DispatcherSettings
 from trainyard_dispatcher.state_codec import FOLD_VERSION
+from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLSettings
+from trainyard_runtime.clock import steady
 from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
@@ -35,7 +40,14 @@ from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
 from trainyard_runtime.settings import blamed_on
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
-INTAKE_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "planner", "completed-copier"
+INTAKE_GROUP, COMMANDS_GROUP, PLANNER_GROUP, COPIER_GROUP = "intake", "commands", "planner", "completed-copier"
+RUN_TOPICS = (
+    TopicName.RUNS_REQUESTED,
+    TopicName.RUNS_COMMANDS,
+    TopicName.RUNS_LIFECYCLE,
+    TopicName.RUNS_HEARTBEATS,
+    TopicName.RUNS_COMPLETED,
+)
 PROBE_EVERY_S = 10.0
 WATCH_EVERY_S = 15.0
 STUCK_S = 90.0
@@ -67,6 +79,7 @@ class Dispatcher:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._checks: dict[str, str] = {
             "intake": "not subscribed yet",
+            "commands": "not subscribed yet",
             "planner": "not subscribed yet",
             "completed_copier": "not subscribed yet",
             "fold": "has not reached the log's end yet",
@@ -120,20 +133,32 @@ class Dispatcher:
         self._index = index
 
         log = LifecycleLog(writer, kafka, self._writer_id, time.time)
-        tasks = ClearMLTasks(clearml, kafka.topic_prefix, create_unknown_queues=settings.unknown_queue == "create")
+        tasks = ClearMLTasks(
+            clearml,
+            kafka.topic_prefix,
+            settings.tenant,
+            create_unknown_queues=settings.unknown_queue == "create",
+        )
         routing = settings.routing()
         executor = Executor(
             tasks, KafkaLedger(log), KafkaDeadLetters(log, reader), routing, kafka.topic_prefix, failpoint
         )
+        vigil, limits = Vigil(), settings.limits()
+
+        def ends_now() -> Awaitable[dict[int, int]]:
+            return reader.end_offsets(lifecycle)
+
         planner = PlannerLoop(
             index,
             executor,
-            routing,
-            settings.limits(),
+            lambda taken_over_at: Lead(taken_over_at, routing, limits, vigil),
             self.metrics,
-            ends=lambda: reader.end_offsets(lifecycle),
+            ends=ends_now,
+            survey=tasks.survey,
+            survey_every_s=settings.survey_every_s,
             concurrency=settings.action_concurrency,
         )
+        commands = Commands(index, log, self.metrics, ends=ends_now, now=time.time)
         intake = Intake(log, settings.tenant, self.metrics)
         copier = CompletedCopier(index, writer, kafka.topic(TopicName.RUNS_COMPLETED), self.metrics)
 
@@ -148,6 +173,7 @@ class Dispatcher:
             kafka, lifecycle, fold, start_at={(lifecycle, p): at for p, at in start_at.items()}, on_failure=self._fail
         )
         taking = self._grouped(TopicName.RUNS_REQUESTED, INTAKE_GROUP, "intake", intake.handle)
+        obeying = self._grouped(TopicName.RUNS_COMMANDS, COMMANDS_GROUP, "commands", commands.handle)
         copying = self._grouped(TopicName.RUNS_LIFECYCLE, COPIER_GROUP, "completed_copier", copier.handle)
         electing = Subscription(
             kafka,
@@ -157,13 +183,14 @@ class Dispatcher:
             on_failure=self._fail,
             on_assignment=lambda assigned: self._elected(planner, bool(assigned)),
         )
-        for subscription in (folding, taking, copying, electing):
+        for subscription in (folding, taking, obeying, copying, electing):
             stack.push_async_callback(subscription.stop)
             await subscription.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._plan(planner, tasks, routing.queues))
             group.create_task(index.keep_flushing())
             group.create_task(self._probe(clearml))
+            group.create_task(HeartbeatWatch(kafka, reader, vigil, steady).run())
             group.create_task(self._watch(reader, index, lifecycle, taking, copying))
             await index.reached(ends)
             self._checks["fold"] = "ok"
@@ -180,7 +207,7 @@ class Dispatcher:
         with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
             projection = Projection(folder / "dispatcher.sqlite", identity=identity)
         stack.callback(projection.close)
-        index = RunIndex(projection, lifecycle, time.time, requests=self._kafka.topic(TopicName.RUNS_REQUESTED))
+        index = RunIndex(projection, lifecycle, requests=self._kafka.topic(TopicName.RUNS_REQUESTED))
         stack.push_async_callback(index.flush)
         return index
 
@@ -188,7 +215,7 @@ class Dispatcher:
         """The first and the end offsets of the lifecycle topic. Waits for Kafka; refuses another partition count."""
         while True:
             try:
-                for name in (TopicName.RUNS_REQUESTED, TopicName.RUNS_LIFECYCLE, TopicName.RUNS_COMPLETED):
+                for name in RUN_TOPICS:
                     topic = self._kafka.topic(name)
                     found = await reader.partitions(topic)
                     if found != RUN_PARTITIONS:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
-from trainyard_dispatcher import plan as pl
-from trainyard_dispatcher.plan import Action, Known
+from trainyard_dispatcher import actions as act
+from trainyard_dispatcher.actions import Action, runs_of
+from trainyard_dispatcher.known import NOTHING_KNOWN, Known
 from trainyard_dispatcher.ports import DeadLetters, Ledger, NotDone, OutcomeUnknown, Refused, Tasks, TaskStatus
 from trainyard_dispatcher.routing import Routing
 from trainyard_dispatcher.task_body import project_name, task_body
@@ -53,8 +54,8 @@ class Executor:
         Failures become knowledge too. Not done: try again after a pause. Unknown: look before doing it again. Refused:
         the run will be told. `states` are those that the action was planned from, `clock` gives seconds.
         """
-        runs = action.run_ids if isinstance(action, pl.Search) else (action.run_id,)
-        before = {run_id: known.get(run_id, pl.NOTHING_KNOWN) for run_id in runs}
+        runs = runs_of(action)
+        before = {run_id: known.get(run_id, NOTHING_KNOWN) for run_id in runs}
         try:
             learnt = await self._act(action, states, before, clock)
         except Refused as refusal:
@@ -73,37 +74,53 @@ class Executor:
         clock: Callable[[], float],
     ) -> dict[str, Known]:
         match action:
-            case pl.Search():
+            case act.Search():
                 return await self._search(action, states, known)
-            case pl.Create():
+            case act.Create():
                 return {action.run_id: await self._create(action, states[action.run_id])}
-            case pl.Dispatch():
+            case act.Dispatch():
                 state = states[action.run_id]
                 return {action.run_id: await self._dispatch(action, state, known[action.run_id], clock)}
-            case pl.RejectConflict():
+            case act.RejectConflict():
                 return {action.run_id: await self._reject(action, known[action.run_id], clock)}
-            case pl.Append():
+            case act.Append():
                 if isinstance(action.fact, ev.AttemptQueued):
                     self._window("D6")
                 elif isinstance(action.fact, ev.RunEnd):
                     self._window("O1")
                 await self._ledger.append(action.fact)
                 return {action.run_id: _appended(known[action.run_id], action.at_offset, clock())}
-            case pl.Enqueue():
+            case act.Enqueue():
                 self._window("D4")
                 await self._tasks.enqueue(action.task_id, action.queue_id)
                 self._window("D5")
-                return {action.run_id: replace(known[action.run_id], status=TaskStatus.QUEUED)}
-            case pl.ReadStatus():
+                queued = replace(known[action.run_id], status=TaskStatus.QUEUED, absent_since=None)
+                return {action.run_id: queued}
+            case act.ReadStatus():
                 status = await self._tasks.status(action.task_id)
                 return {action.run_id: _saw(known[action.run_id], states[action.run_id], status)}
-            case pl.Close():
-                await self._tasks.close(action.task_id, action.status, action.message)
-                return {action.run_id: replace(known[action.run_id], closed=True)}
-        assert_never(action)
+            case act.Adopt():
+                return {action.run_id: await self._adopt(action)}
+            case act.Reset():
+                await self._tasks.reset(action.task_id)
+                mine = known[action.run_id]
+                return {action.run_id: replace(mine, status=None, alive_at=0.0, resets=mine.resets + 1)}
+            case act.Restart():
+                await self._tasks.restart(action.task_id)
+            case act.Close():
+                if action.model_id is not None:
+                    await self._tasks.reveal_model(action.model_id)
+                await self._tasks.close(action.task_id, action.was, action.status, action.message)
+            case act.Delete():
+                await self._tasks.delete(action.task_id)
+            case act.Requeue():
+                await self._tasks.enqueue(action.task_id, action.queue_id)
+            case _:
+                assert_never(action)
+        return {action.run_id: known[action.run_id]}
 
     async def _search(
-        self, action: pl.Search, states: Mapping[str, RunState], known: Mapping[str, Known]
+        self, action: act.Search, states: Mapping[str, RunState], known: Mapping[str, Known]
     ) -> dict[str, Known]:
         found = await self._tasks.find(action.run_ids)
         learnt = {}
@@ -120,7 +137,7 @@ class Executor:
             )
         return learnt
 
-    async def _create(self, action: pl.Create, state: RunState) -> Known:
+    async def _create(self, action: act.Create, state: RunState) -> Known:
         await self._tasks.queue_id(action.queue)  # an unknown queue is refused before a task is made for it
         self._window("D1")
         body = task_body(
@@ -130,7 +147,13 @@ class Executor:
         self._window("D2")
         return Known(attempt=action.attempt, task_id=task_id, status=TaskStatus.CREATED)
 
-    async def _dispatch(self, action: pl.Dispatch, state: RunState, known: Known, clock: Callable[[], float]) -> Known:
+    async def _adopt(self, action: act.Adopt) -> Known:
+        why_not = await self._tasks.adoptable(action.task_id)
+        if why_not is not None:
+            return Known(refused=("not_a_clone", why_not))
+        return Known(attempt=1, task_id=action.task_id)
+
+    async def _dispatch(self, action: act.Dispatch, state: RunState, known: Known, clock: Callable[[], float]) -> Known:
         queue_id = await self._tasks.queue_id(action.queue)
         await self._ledger.append(
             ev.AttemptDispatched(
@@ -140,12 +163,13 @@ class Executor:
                 queue=action.queue,
                 queue_id=queue_id,
                 image=self._routing.image(str(state.request.get("trainer"))),
+                lease_s=action.lease_s,
             )
         )
         self._window("D3")
         return _appended(known, action.at_offset, clock())
 
-    async def _reject(self, action: pl.RejectConflict, known: Known, clock: Callable[[], float]) -> Known:
+    async def _reject(self, action: act.RejectConflict, known: Known, clock: Callable[[], float]) -> Known:
         fact = action.fact
         await self._dead_letters.put(fact.origin, fact.run_id, fact.reason.value, fact.detail, fact.message)
         await self._ledger.append(fact)
@@ -157,8 +181,9 @@ def _appended(known: Known, at_offset: int, now: float) -> Known:
 
 
 def _saw(known: Known, state: RunState, status: TaskStatus) -> Known:
-    closed = state.is_ended and status is not TaskStatus.IN_PROGRESS
-    return replace(known, attempt=state.attempt, task_id=state.task_id, status=status, closed=closed)
+    if known.task_id != state.task_id:
+        known = replace(NOTHING_KNOWN, failures=known.failures)
+    return replace(known, attempt=state.attempt, task_id=state.task_id, status=status)
 
 
 def _again_later(known: Known, now: float) -> Known:
@@ -169,9 +194,9 @@ def _again_later(known: Known, now: float) -> Known:
 def _forget(action: Action, known: Known) -> Known:
     """What is still known after an effect whose outcome is not."""
     match action:
-        case pl.Create():
+        case act.Create():
             return replace(known, searched=False, must_search=True)
-        case pl.Enqueue() | pl.Close():
+        case act.Enqueue() | act.Reset():
             return replace(known, status=None)
         case _:
             return known
@@ -179,13 +204,15 @@ def _forget(action: Action, known: Known) -> Known:
 
 def _after_refusal(action: Action, known: Known, refusal: Refused, now: float) -> Known:
     match action:
-        case pl.Enqueue() if refusal.detail == "wrong_status":
+        case act.Enqueue() if refusal.detail == "wrong_status":
             return _again_later(replace(known, status=None), now)
-        case pl.Enqueue() if refusal.detail == "no_such_task":
+        case act.Enqueue() if refusal.detail == "no_such_task":
             return replace(known, status=TaskStatus.MISSING)
-        case pl.Create() | pl.Dispatch() | pl.Enqueue():
+        case act.Create() | act.Dispatch() | act.Enqueue():
             return replace(known, refused=(refusal.detail, refusal.message))
-        case pl.Close():
-            return replace(known, closed=True)
+        case act.Close() | act.Delete() | act.Requeue() | act.Restart():
+            return known  # the next survey shows what is there now
+        case act.Reset():
+            return _again_later(replace(known, status=None), now)
         case _:
             return _again_later(known, now)

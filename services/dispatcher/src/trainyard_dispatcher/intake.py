@@ -17,7 +17,7 @@ from trainyard_schemas.envelope import Envelope, Mode, decode
 from trainyard_schemas.errors import ContractError, FieldError, Invalid, Malformed
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.upcasting import ParsedRequest, parse_request
-from trainyard_schemas.vocabulary import EventType, Reason
+from trainyard_schemas.vocabulary import CLONE_SOURCE, EventType, Reason
 
 MAX_MESSAGE_CHARACTERS = 2_000
 DATASCHEMA_PREFIX = "urn:trainyard:schema:run.requested:"
@@ -151,6 +151,7 @@ def _accepted(record: Record, tenant: str, envelope: Envelope, parsed: ParsedReq
         unknown=dict(parsed.unknown),
         warnings=parsed.warnings,
         origin=ev.OriginRecord.of(record.origin),
+        adopts_task=envelope.id if envelope.source == CLONE_SOURCE else None,
     )
 
 

@@ -29,6 +29,7 @@ class LifecycleLog:
         self._log = log
         self._lifecycle = kafka.topic(TopicName.RUNS_LIFECYCLE)
         self._dead_letters = kafka.topic(TopicName.RUNS_REQUESTED_DEAD_LETTER)
+        self._dead_commands = kafka.topic(TopicName.RUNS_COMMANDS_DEAD_LETTER)
         self._writer = writer
         self._now = now
 
@@ -43,18 +44,17 @@ class LifecycleLog:
             headers=headers,
         )
 
-    async def append_dead_letter(self, run_id: str, letter: DeadLetter) -> None:
+    async def append_dead_letter(self, run_id: str, letter: DeadLetter, *, of_commands: bool = False) -> None:
         """Keep a refused record; one that no topic can hold is kept without its bytes, which its origin still has."""
+        topic = self._dead_commands if of_commands else self._dead_letters
         partition = partition_of(run_id, RUN_PARTITIONS)
         try:
             await self._log.append(
-                self._dead_letters, partition=partition, key=letter.key, value=letter.value, headers=letter.headers
+                topic, partition=partition, key=letter.key, value=letter.value, headers=letter.headers
             )
         except LogRefused:
             ours = tuple(h for h in letter.headers if h[0].startswith("trainyard-"))[-16:]
-            await self._log.append(
-                self._dead_letters, partition=partition, key=None, value=b"", headers=(*ours, OMITTED_HEADER)
-            )
+            await self._log.append(topic, partition=partition, key=None, value=b"", headers=(*ours, OMITTED_HEADER))
 
 
 class KafkaLedger:

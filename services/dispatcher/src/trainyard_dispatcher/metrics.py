@@ -70,6 +70,13 @@ class DispatcherMetrics:
         self.copied = Counter(
             "trainyard_completed_copied", "Terminal events copied to runs.completed.", registry=self._registry
         )
+        self.commands = Counter(
+            "trainyard_commands",
+            "Records of runs.commands that were answered, by what became of them.",
+            ["result"],
+            registry=self._registry,
+        )
+        self.surveys = Counter("trainyard_planner_surveys", "Looks at ClearML's tasks.", registry=self._registry)
         self.clearml_up = Gauge(
             "trainyard_clearml_up", "1 where ClearML answered the last probe, else 0.", registry=self._registry
         )

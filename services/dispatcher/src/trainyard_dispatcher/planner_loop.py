@@ -1,21 +1,22 @@
 """The planner's loop: while this process has the lead it plans whenever something is new, and acts.
 
-`plan` decides and `Executor` acts; here are only the clock, the concurrency and what one lead has learnt.
+`Lead` decides and `Executor` acts; here are only the clocks and the concurrency.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from trainyard_dispatcher import plan as pl
+from trainyard_dispatcher.actions import Action, runs_of
 from trainyard_dispatcher.executor import Executor
+from trainyard_dispatcher.known import Known
+from trainyard_dispatcher.lead import Lead
 from trainyard_dispatcher.metrics import DispatcherMetrics
-from trainyard_dispatcher.plan import Action, Known, Limits
-from trainyard_dispatcher.routing import Routing
+from trainyard_dispatcher.ports import NotDone, OutcomeUnknown, Refused, Survey
 from trainyard_dispatcher.run_index import RunIndex
+from trainyard_runtime.clock import steady as steady_clock
 from trainyard_runtime.kafka.records import LogError
 from trainyard_runtime.logs import get_logger
 
@@ -41,29 +42,32 @@ class PlannerLoop:
         self,
         index: RunIndex,
         executor: Executor,
-        routing: Routing,
-        limits: Limits,
+        new_lead: Callable[[Mapping[int, int]], Lead],
         metrics: DispatcherMetrics,
         *,
         ends: Callable[[], Awaitable[Mapping[int, int]]],
+        survey: Callable[[Sequence[str]], Awaitable[Survey]],
+        survey_every_s: float,
         concurrency: int,
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = steady_clock,
     ) -> None:
-        """`ends` gives the ends of `runs.lifecycle`'s partitions now; `now` is wall-clock seconds."""
+        """`new_lead` makes a lead from the partitions' ends at its beginning, `ends` gives these ends now, `survey`
+        looks at ClearML; `now` is wall-clock seconds, `steady` seconds on the steady clock."""
         self._index = index
         self._executor = executor
-        self._routing = routing
-        self._limits = limits
+        self._new_lead = new_lead
         self._metrics = metrics
         self._ends = ends
+        self._survey = survey
+        self._survey_every_s = survey_every_s
         self._concurrency = concurrency
         self._now = now
+        self._steady = steady
         self._wake = asyncio.Event()
         self._elected = False
         self._generation = 0
-        self._taken_over: Mapping[int, int] | None = None
-        self._known: dict[str, Known] = {}
-        self._busy: set[str] = set()
+        self._lead: Lead | None = None
         self._acting: set[asyncio.Task[None]] = set()
         self._internal_errors = 0
         self._log = get_logger(component="planner")
@@ -71,7 +75,7 @@ class PlannerLoop:
     @property
     def leads(self) -> bool:
         """True where this process plans now."""
-        return self._elected and self._taken_over is not None
+        return self._elected and self._lead is not None
 
     def wake(self) -> None:
         """Something is new: plan soon."""
@@ -81,7 +85,7 @@ class PlannerLoop:
         """The election's outcome, after every rebalance."""
         if elected and not self._elected:
             self._generation += 1
-            self._taken_over = None
+            self._lead = None
         if elected != self._elected:
             self._log.info("lead gained" if elected else "lead lost", action="lead", generation=self._generation)
         self._elected = elected
@@ -90,23 +94,23 @@ class PlannerLoop:
 
     async def run(self) -> None:
         """Plan and act until cancelled. Errors of our own stop the loop only when they come in a row."""
+        surveying = asyncio.create_task(self._survey_for_ever(), name="survey")
         try:
             while True:
                 await self._wait()
-                self._index.release_old()
-                for task in [task for task in self._acting if task.done()]:
+                for task in [task for task in (*self._acting, surveying) if task.done()]:
                     self._acting.discard(task)
                     task.result()
-                if self._elected and self._taken_over is None:
+                if self._elected and self._lead is None:
                     await self._take_over()
-                if self.leads:
+                if self._elected and self._lead is not None:
                     began = time.perf_counter()
-                    self._plan()
+                    self._plan(self._lead)
                     planning_s = time.perf_counter() - began
                     self._metrics.plan_s.observe(planning_s)
                     await asyncio.sleep(planning_s * (1 / _MAX_PLANNING_SHARE - 1))
         finally:
-            for task in self._acting:
+            for task in (*self._acting, surveying):
                 task.cancel()
 
     async def _wait(self) -> None:
@@ -131,51 +135,52 @@ class PlannerLoop:
         await self._index.reached(ends)
         if generation != self._generation or not self._elected:
             return
-        self._known = {}
-        self._taken_over = ends
+        self._lead = self._new_lead(ends)
         self._log.info("leads", action="take_over", generation=generation, open_runs=len(self._index.states))
 
-    def _plan(self) -> None:
-        assert self._taken_over is not None
-        now = self._now()
-        self._forget_gone()
-        actions: list[Action] = pl.plan(
-            self._index.states.values(),
-            self._known,
-            self._busy,
-            self._taken_over,
-            self._routing,
-            self._limits,
-            now,
-        )
-        actions += pl.reject_conflicts(self._index.conflicts.values(), self._known, self._busy, now)
+    async def _survey_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._survey_every_s)
+            lead = self._lead
+            if lead is None or not self._elected:
+                continue
+            asked, sent_at = lead.to_ask(self._index.states), self._steady()
+            try:
+                survey = await self._survey([one.task_id for one in asked])
+            except (NotDone, OutcomeUnknown, Refused) as error:
+                self._log.warning("ClearML could not be surveyed", action="survey", error=str(error))
+                continue
+            self._metrics.surveys.inc()
+            lead.surveyed(asked, survey, sent_at)
+            self.wake()
+
+    def _plan(self, lead: Lead) -> None:
+        index = self._index
+        lead.forget_gone(index.states, index.conflicts)
+        actions = lead.actions(index.states, index.conflicts, index.state_of, self._now(), self._steady())
         for action in actions[: max(0, self._concurrency - len(self._acting))]:
-            runs = action.run_ids if isinstance(action, pl.Search) else (action.run_id,)
-            self._busy.update(runs)
-            self._acting.add(asyncio.create_task(self._perform(action, runs)))
+            lead.begin(action)
+            self._acting.add(asyncio.create_task(self._perform(lead, action)))
         self._metrics.actions_under_way.set(len(self._acting))
 
-    async def _perform(self, action: Action, runs: tuple[str, ...]) -> None:
-        generation = self._generation
-        name = type(action).__name__
+    async def _perform(self, lead: Lead, action: Action) -> None:
+        name, runs = type(action).__name__, runs_of(action)
         states = {run_id: state for run_id in runs if (state := self._index.states.get(run_id)) is not None}
         began = time.perf_counter()
+        learnt: Mapping[str, Known] = {}
         try:
-            learnt = await self._executor.perform(action, states, self._known, self._now)
+            learnt = await self._executor.perform(action, states, lead.known, self._now)
             self._internal_errors = 0
+            lead.ended(action, learnt)
         except Exception as error:
             self._internal_errors += 1
             self._log.error("an action failed on an error of ours", action=name, runs=runs, exc_info=error)
             if self._internal_errors >= MAX_INTERNAL_ERRORS:
                 raise
-            later = self._now() + INTERNAL_ERROR_PAUSE_S
-            learnt = {r: replace(self._known.get(r, pl.NOTHING_KNOWN), retry_at=later, must_search=True) for r in runs}
+            lead.failed(action, self._now() + INTERNAL_ERROR_PAUSE_S)
         finally:
-            self._busy.difference_update(runs)
             self._metrics.actions.labels(name).observe(time.perf_counter() - began)
             self.wake()
-        if generation == self._generation:
-            self._known.update(learnt)
         for run_id, known in learnt.items():
             if known.failures or known.refused is not None:
                 self._log.warning(
@@ -185,11 +190,3 @@ class PlannerLoop:
                     failures=known.failures,
                     refused=known.refused,
                 )
-
-    def _forget_gone(self) -> None:
-        """Let go of runs whose end is also ClearML's, and of what is known of runs that are gone."""
-        states = self._index.states
-        for run_id in [r for r, k in self._known.items() if k.closed and r in states and states[r].is_ended]:
-            self._index.release(run_id)
-        if len(self._known) > 2 * (len(states) + len(self._index.conflicts)) + 100:
-            self._known = {r: k for r, k in self._known.items() if r in states or r in self._index.conflicts}

@@ -38,6 +38,37 @@ class FoundTask:
     status: TaskStatus
 
 
+@dataclass(frozen=True, slots=True)
+class SeenTask:
+    """A marked task as a survey saw it. A user's clone has a `parent`, and `run_id` is the run that it is or would be.
+
+    `sign_of_life` is ClearML's own last update of it, an opaque text; `queue_id` the queue that it was last put into.
+    """
+
+    task_id: str
+    run_id: str
+    attempt: int
+    status: TaskStatus
+    parent: str | None = None
+    queue_id: str | None = None
+    sign_of_life: str = ""
+    was_reset_by_us: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """ClearML as it stood at some moment after the survey was sent.
+
+    `asked` maps the ids that were asked for to their tasks; one that is not there does not exist. `open_tasks` are all
+    marked tasks that are created, queued or in progress. `entries` are the tasks that stand in any queue, read after
+    the tasks.
+    """
+
+    asked: Mapping[str, SeenTask]
+    open_tasks: Sequence[SeenTask]
+    entries: frozenset[str]
+
+
 class Refused(Exception):
     """The server understood and said no; nothing changed. `detail` is a code, the message a sentence."""
 
@@ -73,8 +104,26 @@ class Tasks(Protocol):
     async def find(self, run_ids: Sequence[str]) -> Sequence[FoundTask]:
         """All marked tasks of these runs that have no parent, archived ones too."""
 
-    async def close(self, task_id: str, status: TaskStatus, message: str) -> None:
-        """Set `completed`, `failed` or `stopped` on a task that is in progress."""
+    async def close(self, task_id: str, was: TaskStatus, status: TaskStatus, message: str) -> None:
+        """Take a task out of its queue and set `completed`, `failed` or `stopped`. Harmless twice."""
+
+    async def reveal_model(self, model_id: str) -> None:
+        """Show a registered model that nobody saw so far. Harmless twice, and where there is none."""
+
+    async def reset(self, task_id: str) -> None:
+        """Tag a task as reset by us, then make it `created` again."""
+
+    async def restart(self, task_id: str) -> None:
+        """Make a task `in_progress`."""
+
+    async def delete(self, task_id: str) -> None:
+        """Delete a task that is `created`. One that is gone counts as done."""
+
+    async def adoptable(self, task_id: str) -> str | None:
+        """None where the task is a user's clone of one of ours; else why it is not."""
+
+    async def survey(self, task_ids: Sequence[str]) -> Survey:
+        """Look at these tasks, at all open ones that bear our marker, and at what stands in the queues."""
 
 
 class Ledger(Protocol):

@@ -1,6 +1,6 @@
 """All runs as the log tells them: the fold, its counters, and its memory on disk.
 
-Open runs (and those that ended a short while ago) are in memory; every run that the log ever told of is in the
+Open runs are in memory; every run that the log ever told of is in the
 projection, so a late record of an ended run still meets that run's state.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from trainyard_dispatcher.plan import conflict_answer
+from trainyard_dispatcher.run_ends import conflict_answer
 from trainyard_dispatcher.state_codec import decode_state, encode_state
 from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.kafka.records import Record
@@ -21,24 +21,20 @@ from trainyard_schemas.lifecycle import RunState, Verdict, apply
 from trainyard_schemas.topics import RUN_PARTITIONS
 
 OPEN, ENDED, CONFLICT = "open", "ended", "conflict"
-KEEP_ENDED_S = 120.0
-"""How long an ended run stays in memory, so that the planner can see its task closed."""
-
 FLUSH_EVERY_S = 0.2
 
 
 class RunIndex:
     """The fold of `runs.lifecycle` over all partitions.
 
-    Not for several threads; `flush` writes in another one. `now` is wall-clock seconds.
+    Not for several threads; `flush` writes in another one.
     """
 
-    def __init__(self, projection: Projection, topic: str, now: Callable[[], float], *, requests: str) -> None:
+    def __init__(self, projection: Projection, topic: str, *, requests: str) -> None:
         """`topic` is the lifecycle's, `requests` the one that intake reads: the only place to look a request up."""
         self._requests = requests
         self._projection = projection
         self._topic = topic
-        self._now = now
         self._next: dict[int, int] = {}
         self._states: dict[str, RunState] = {}
         self._dirty: dict[str, Entry | None] = {}
@@ -71,7 +67,7 @@ class RunIndex:
 
     @property
     def states(self) -> Mapping[str, RunState]:
-        """The runs in memory: all that are open, and those that ended a short while ago."""
+        """The runs in memory: all that are open."""
         return self._states
 
     @property
@@ -107,17 +103,10 @@ class RunIndex:
         while not self.has_reached(offsets):
             await self._moved.wait()
 
-    def release(self, run_id: str) -> None:
-        """Let an ended run leave memory."""
-        state = self._states.get(run_id)
-        if state is not None and state.is_ended:
-            del self._states[run_id]
-
-    def release_old(self) -> None:
-        """Let runs leave memory that ended a while ago."""
-        limit = self._now() - KEEP_ENDED_S
-        for run_id in [r for r, s in self._states.items() if s.is_ended and (s.ended_at or 0.0) < limit]:
-            del self._states[run_id]
+    async def knows(self, run_id: str) -> None:
+        """Wait until the log has told of this run."""
+        while self.state_of(run_id) is None:
+            await self._moved.wait()
 
     def _fold_one(self, record: Record) -> None:
         try:
@@ -140,7 +129,7 @@ class RunIndex:
         self._dirty[run_id] = Entry(ENDED if state.is_ended else OPEN, encode_state(state))
         if self.conflicts.pop(run_id, None) is not None:
             self._dirty[_conflict_key(run_id)] = None
-        if state.is_ended and state.task_id is None:
+        if state.is_ended:
             self._states.pop(run_id, None)
         else:
             self._states[run_id] = state

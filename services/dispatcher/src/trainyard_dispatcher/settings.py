@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainyard_dispatcher.plan import Limits
+from trainyard_dispatcher.known import Limits
 from trainyard_dispatcher.routing import Routing
 from trainyard_runtime.settings import ServiceSettings
 
@@ -54,6 +54,48 @@ class DispatcherSettings(ServiceSettings):
         le=3_600,
         validation_alias="TRAINYARD_CLOSE_GRACE_S",
         description="How long a worker may take to close an ended run's task before the planner does it, in seconds.",
+    )
+    lease_s: float = Field(
+        default=60.0,
+        ge=2,
+        le=3_600,
+        validation_alias="TRAINYARD_LEASE_S",
+        description="How long a worker may train without having read the log; longer outages freeze the training.",
+    )
+    silence_s: float = Field(
+        default=90.0,
+        ge=3,
+        le=86_400,
+        validation_alias="TRAINYARD_SILENCE_S",
+        description="How long a worker may give no sign of life before its attempt is given up as lost, in seconds.",
+    )
+    pop_grace_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3_600,
+        validation_alias="TRAINYARD_POP_GRACE_S",
+        description="How long a task may be out of its queue unclaimed before it is queued again, in seconds.",
+    )
+    agent_grace_s: float = Field(
+        default=300.0,
+        ge=1,
+        le=86_400,
+        validation_alias="TRAINYARD_AGENT_GRACE_S",
+        description="The same where an agent has begun the task, since ClearML's last sign of life of it, in seconds.",
+    )
+    cancel_grace_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3_600,
+        validation_alias="TRAINYARD_CANCEL_GRACE_S",
+        description="How long a worker may take to end a cancelled run before the planner says so, in seconds.",
+    )
+    survey_every_s: float = Field(
+        default=10.0,
+        ge=0.2,
+        le=3_600,
+        validation_alias="TRAINYARD_SURVEY_EVERY_S",
+        description="Seconds between two looks at ClearML's tasks and queues: what users did there, and litter.",
     )
     cpu_queue: str = Field(
         default="cpu", min_length=1, validation_alias="CLEARML_CPU_QUEUE", description="Name of the CPU agents' queue."
@@ -131,7 +173,15 @@ class DispatcherSettings(ServiceSettings):
 
     def limits(self) -> Limits:
         """The planner's limits of these settings."""
-        return Limits(max_queue_depth=self.max_queue_depth, close_grace_s=self.close_grace_s)
+        return Limits(
+            max_queue_depth=self.max_queue_depth,
+            close_grace_s=self.close_grace_s,
+            lease_s=self.lease_s,
+            silence_s=self.silence_s,
+            pop_grace_s=self.pop_grace_s,
+            agent_grace_s=self.agent_grace_s,
+            cancel_grace_s=self.cancel_grace_s,
+        )
 
 
 def deprecations(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -50,6 +50,7 @@ def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> d
     clearml = dataset.get("clearml") or {}
     run = {
         "run_id": state.run_id,
+        "tenant": state.tenant,
         "attempt": attempt,
         "accepted_partition": partition_of(state.run_id, RUN_PARTITIONS),
         "accepted_offset": state.accepted_offset,

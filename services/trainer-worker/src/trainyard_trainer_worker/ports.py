@@ -128,10 +128,6 @@ class Tasks(Protocol):
         """Set the status `end`, through `in_progress` where need be; nothing if it is so already."""
         ...
 
-    async def release(self, task_id: str) -> None:
-        """Give a popped task back: `created`, in no queue."""
-        ...
-
 
 class Requests(Protocol):
     """The topic of requests, where a user's clone becomes a run of its own."""

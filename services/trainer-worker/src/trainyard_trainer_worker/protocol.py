@@ -57,7 +57,7 @@ class Handled(StrEnum):
 
     GONE = "gone"  # ClearML has no such task any more
     FOREIGN = "foreign"  # not ours: failed with a message
-    ASKED = "asked"  # a user's clone: its request is published, the task given back
+    ASKED = "asked"  # a user's clone: its request is published, and the planner queues it again
     NOT_DISPATCHED = "not_dispatched"  # the log does not want this task now: left alone
     CLAIM_LOST = "claim_lost"  # another pop of the same task won: left alone
     SUCCEEDED = "succeeded"
@@ -137,7 +137,6 @@ async def _handle_clone(task: PoppedTask, queue: str, clone: Clone, worker: Work
         return Handled.FOREIGN
     request = request_of_clone(original.request, task.parameters, task.name, queue)
     await insist(lambda: ports.requests.ask(CLONE_SOURCE, task.id, request), ports)
-    await insist(lambda: ports.tasks.release(task.id), ports)
     return Handled.ASKED
 
 
