@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from trainyard_schemas.errors import FieldError, Invalid, UnsupportedVersion
-from trainyard_schemas.events import RunId
 from trainyard_schemas.runs import Part
-from trainyard_schemas.text import Key, Line, Tag
+from trainyard_schemas.text import Key, Line, RunId, Tag
 from trainyard_schemas.upcasting import sentences
 from trainyard_schemas.vocabulary import CommandName
 

@@ -334,9 +334,7 @@ def _cancel_requested(state: RunState, event: Event) -> RunState | Verdict:
     assert isinstance(fact, ev.RunCancelRequested)
     if state.cancel_actor is not None:
         return Verdict.DUPLICATE
-    return replace(
-        state, cancel_actor=fact.actor, cancel_message=fact.message, cancel_requested_at=event.time
-    )
+    return replace(state, cancel_actor=fact.actor, cancel_message=fact.message, cancel_requested_at=event.time)
 
 
 def _reprioritised(state: RunState, event: Event) -> RunState | Verdict:

@@ -92,8 +92,8 @@ class RunRequest(Part):
     """One request to train, version 2.
 
     Units: `time_budget_s` bounds the fit, `deadline_s` the whole attempt, `queue_ttl_s` the wait in a queue, all in
-    seconds. `priority` is 0 (last) to 9 (first). `extras` holds one object per trainer's namespace. `retry_of` names the
-    ended run that this one tries again.
+    seconds. `priority` is 0 (last) to 9 (first). `extras` holds one object per trainer's namespace. `retry_of` names
+    the ended run that this one tries again.
     """
 
     schema_version: Literal[2]

@@ -88,3 +88,6 @@ TERMINAL_EVENTS = frozenset(
 
 CLONE_SOURCE = "trainyard/clearml-clone"
 """The CloudEvents `source` of a request that a worker publishes for a user's clone; its id is the clone's task id."""
+
+UNSEEN_TAG = "trainyard:unseen"
+"""Marks a registered model in ClearML whose attempt has not won yet: archived, so that nobody takes it for one."""

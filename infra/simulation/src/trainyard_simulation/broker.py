@@ -21,6 +21,7 @@ from trainyard_simulation.processes import Process
 from trainyard_simulation.wire import through_bytes
 
 REQUESTED = TopicName.RUNS_REQUESTED.value
+COMMANDS = TopicName.RUNS_COMMANDS.value
 DEAD_LETTER = TopicName.RUNS_REQUESTED_DEAD_LETTER.value
 T = TypeVar("T")
 
@@ -52,6 +53,10 @@ class Broker:
         self.copying = Group(kernel, "copier", RUN_PARTITIONS)
         self.completed: list[Event] = []
         self.request_signals: dict[str, Signal] = {}
+        self.commands: list[Record] = []
+        self.commands_committed = 0
+        self.heartbeats: list[str] = []
+        self.news: dict[str, dict[str, Signal]] = defaultdict(dict)
         self.views: dict[str, View] = {}
 
     def partition(self, run_id: str) -> int:
@@ -76,9 +81,17 @@ class Broker:
         """Copy a terminal event to `runs.completed`. Answers the offset."""
         return self._append("append to completed", lambda: self._store_completed(event))
 
+    def append_command(self, value: bytes) -> Call:
+        """Append a command as any system would. Answers the offset."""
+        return self._append("append command", lambda: self._store_command(value))
+
+    def append_heartbeat(self, claim: str) -> Call:
+        """Append a sign of life. Answers the offset."""
+        return self._append("append heartbeat", lambda: self._store_heartbeat(claim))
+
     def read(self, label: str, what: Callable[[], T]) -> Call:
         """Read from the leader at the moment the request arrives."""
-        return Call(label, what, unavailable=lambda: LogUnavailable(label))
+        return Call(label, what, unavailable=lambda: LogUnavailable(label), server="broker")
 
     def read_run(self, partition: int, from_offset: int) -> Call:
         """All lifecycle records of a partition, up to its end at that moment."""
@@ -91,7 +104,13 @@ class Broker:
         return view
 
     def _append(self, label: str, store: Callable[[], int]) -> Call:
-        return Call(label, store, unknown=lambda: AppendUnknown(label), unavailable=lambda: LogUnavailable(label))
+        return Call(
+            label,
+            store,
+            unknown=lambda: AppendUnknown(label),
+            unavailable=lambda: LogUnavailable(label),
+            server="broker",
+        )
 
     def _store_event(self, event: Event) -> int:
         if self._as_bytes:
@@ -108,7 +127,18 @@ class Broker:
         self._kernel.coverage[f"verdict {step.verdict.value}"] += 1
         for view in self.views.values():
             view.expect()
+        for signal in self.news.get(run_id, {}).values():
+            signal.set()
         return offset
+
+    def _store_command(self, value: bytes) -> int:
+        offset = len(self.commands)
+        self.commands.append(Record(COMMANDS, 0, offset, int(self._kernel.now * 1000), None, value))
+        return offset
+
+    def _store_heartbeat(self, claim: str) -> int:
+        self.heartbeats.append(claim)
+        return len(self.heartbeats) - 1
 
     def _store_completed(self, event: Event) -> int:
         self.completed.append(event)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from trainyard_dispatcher.ports import TaskStatus
 from trainyard_schemas import events as ev
 from trainyard_simulation.evidence import Evidence
 from trainyard_simulation.producers import Kind
+from trainyard_simulation.training import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,17 @@ class Story:
     def _read_step(self, fact: ev.Fact) -> None:
         last = len(self.tasks)
         if isinstance(fact, ev.AttemptDispatched):
-            over = last == 0 or self.outcomes.get(last) == "failed"
+            over = last == 0 or self.outcomes.get(last) in ("failed", "lost")
             if fact.attempt == last + 1 and over:
                 self.tasks[fact.attempt] = fact.task_id
         elif isinstance(fact, ev.AttemptStarted):
             open_ = fact.attempt == last and last not in self.outcomes and last not in self.claims
             if open_ and fact.task_id == self.tasks.get(last):
                 self.claims[last] = fact.claim
+        elif isinstance(fact, ev.AttemptLost):
+            holds = last in self.claims and fact.claim in (None, self.claims[last])
+            if fact.attempt == last and last not in self.outcomes and holds:
+                self.outcomes[last] = "lost"
         elif isinstance(fact, ev.AttemptSucceeded | ev.AttemptFailed):
             if fact.attempt == last and last not in self.outcomes and fact.claim == self.claims.get(last):
                 self.outcomes[last] = "succeeded" if isinstance(fact, ev.AttemptSucceeded) else "failed"
@@ -76,8 +82,8 @@ class Story:
         if isinstance(fact, ev.RunCompleted):
             return outcome == "succeeded"
         if isinstance(fact, ev.RunFailed):
-            return last == 0 or outcome == "failed"
-        return last == 0 or outcome in ("failed", "cancelled")
+            return last == 0 or outcome in ("failed", "lost")
+        return last == 0 or outcome in ("failed", "lost", "cancelled")
 
 
 def check(evidence: Evidence) -> list[Violation]:
@@ -89,6 +95,9 @@ def check(evidence: Evidence) -> list[Violation]:
         *_ends(stories),
         *_tasks(evidence, stories),
         *_executions(evidence, stories),
+        *_overlaps(evidence),
+        *_acts(evidence, stories),
+        *_models(evidence, stories),
         *_commits(evidence),
         *_sums(evidence, stories),
         *_copies(evidence, stories),
@@ -166,7 +175,11 @@ def _tasks(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]
     seen: set[str] = set()
     for entry in evidence.entries:
         task = evidence.tasks[entry.task_id]
-        if stories[task.run_id].tasks.get(task.attempt) != entry.task_id:
+        if entry.by == "a user":
+            continue
+        winner = stories[task.run_id].tasks.get(task.attempt)
+        is_unasked_clone = winner is None and not task.is_ours
+        if winner != entry.task_id and not is_unasked_clone:
             yield Violation(2, f"{entry.by} queued {entry.task_id}, which did not win attempt {task.attempt}")
         if entry.task_id in seen and entry.blind:
             yield Violation(2, f"{entry.by} made a second entry of {entry.task_id} without looking at its status")
@@ -188,6 +201,36 @@ def _executions(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Viola
         for attempt, outcome in story.outcomes.items():
             if outcome == "succeeded" and (run_id, attempt) not in done:
                 yield Violation(3, f"attempt {attempt} of {run_id} succeeded without having been trained")
+
+
+def _overlaps(evidence: Evidence) -> Iterator[Violation]:
+    """Two attempts of a run never compute at the same time; the moment after a host's resumption is not counted."""
+    by_run: dict[str, list[Execution]] = defaultdict(list)
+    for run in evidence.executions:
+        by_run[run.run_id].append(run)
+    for run_id, runs in by_run.items():
+        spans = sorted((since, until, run.attempt) for run in runs for since, until in run.spans)
+        for (_, until, one), (since, _, other) in pairwise(spans):
+            if one != other and since < until:
+                yield Violation(3, f"attempts {one} and {other} of {run_id} computed at the same time")
+
+
+def _acts(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
+    """No run is cancelled that nobody touched."""
+    for run_id, story in stories.items():
+        if isinstance(story.end, ev.RunCancelled) and run_id not in evidence.meddled_with:
+            yield Violation(1, f"run {run_id} was cancelled and nobody asked for it")
+
+
+def _models(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violation]:
+    """Exactly the model of the attempt that won can be seen."""
+    for run_id, story in stories.items():
+        won = {story.claims[n] for n, outcome in story.outcomes.items() if outcome == "succeeded"}
+        shown = evidence.shown_models.get(run_id, frozenset())
+        if shown - won:
+            yield Violation(3, f"a model of {run_id} can be seen whose attempt did not win")
+        if evidence.came_to_rest and won - shown and story.accepted is not None:
+            yield Violation(8, f"the model of {run_id} was never shown")
 
 
 def _commits(evidence: Evidence) -> Iterator[Violation]:
@@ -240,17 +283,7 @@ def _leftovers(evidence: Evidence, stories: dict[str, Story]) -> Iterator[Violat
         return
     for task_id in evidence.queued_now:
         yield Violation(8, f"{task_id} still stands in a queue")
-    for task_id, task in evidence.tasks.items():
-        story = stories[task.run_id]
-        is_last = story.tasks.get(len(story.tasks)) == task_id
-        if story.end is not None and is_last and task.status is TaskStatus.IN_PROGRESS and not task.reopened:
-            yield Violation(8, f"{task_id} is in progress though its run has ended")
-
-
-def litter(evidence: Evidence) -> int:
-    """Tasks that are left open for the sweep (rule 7), which is not built yet: those of attempts that are over, those
-
-    that a late request opened or queued again, and those that no attempt ever used.
-    """
     open_ = (TaskStatus.CREATED, TaskStatus.QUEUED, TaskStatus.IN_PROGRESS)
-    return sum(task.status in open_ for task in evidence.tasks.values())
+    for task_id, task in evidence.tasks.items():
+        if task.is_ours and task.status in open_ and task_id not in evidence.deleted:
+            yield Violation(8, f"{task_id} is {task.status.value} though no attempt needs it")

@@ -38,10 +38,11 @@ class Call:
 
     `apply` returns the answer or raises a refusal (a subclass of `refusals`), which the caller then sees. `unknown` is
     raised at the caller where the answer is lost, `unavailable` where the request surely never arrived. A call without
-    `unknown` is a read: doing it again is free, so a lost answer is the same as an absent server.
+    `unknown` is a read: doing it again is free, so a lost answer is the same as an absent server. `server` is what
+    may be away: `broker` or `clearml`.
     """
 
-    __slots__ = ("apply", "label", "refusals", "unavailable", "unknown")
+    __slots__ = ("apply", "label", "refusals", "server", "unavailable", "unknown")
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Call:
         unknown: Callable[[], Exception] | None = None,
         unavailable: Callable[[], Exception] | None = None,
         refusals: tuple[type[Exception], ...] = (),
+        server: str = "clearml",
     ) -> None:
         self.label = label
         self.apply = apply
         self.unknown = unknown
         self.unavailable = unavailable
         self.refusals = refusals
+        self.server = server
 
     def __await__(self) -> Generator[Effect, Any, Any]:
         return (yield self)

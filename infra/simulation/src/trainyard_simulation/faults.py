@@ -110,7 +110,7 @@ class Chances:
 
     def pause_s(self, rng: Random) -> float:
         """A stop of the whole process: longer than any session now and then."""
-        return 0.1 + rng.random() ** 2 * 90.0
+        return 0.1 + rng.random() ** 3 * 200.0
 
     def restart_delay_s(self, rng: Random) -> float:
         return 0.2 + rng.random() ** 2 * 15.0

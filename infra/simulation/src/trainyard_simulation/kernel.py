@@ -42,6 +42,7 @@ class Kernel:
         self.hosts: dict[str, Host] = {}
         self.coverage: Counter[str] = Counter()
         self.on_pause: list[Callable[[Process], None]] = []
+        self.away_until: dict[str, float] = {}
         self.lines: list[str] | None = [] if trace else None
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._sequence = 0
@@ -101,9 +102,15 @@ class Kernel:
         if not self.faults_on:
             self.after(there, self._arrive, call, task, back, True)
             return
+        if self.now < max(self.away_until.get(call.server, 0.0), process.cut_off_until):
+            self.coverage[f"{call.server} is away"] += 1
+            error = call.unavailable or call.unknown
+            if error is not None:
+                self.after(there + back, task.resume, None, error())
+                return
         is_effect = call.unknown is not None
         is_mortal = process.name in chances.mortal
-        exposed = _EXPOSURES[is_mortal and not process.shielded, is_mortal, call.unavailable is not None, is_effect]
+        exposed = _EXPOSURES[is_mortal, is_mortal, call.unavailable is not None, is_effect]
         loss: Fault | None = None
         for fault in chances.befall(rng, exposed):
             self.coverage[f"{fault.value}: {call.label}"] += 1
@@ -168,12 +175,17 @@ class Kernel:
             self.after(back_s, task.resume, answer, refusal)
 
     def _kill(self, process: Process) -> None:
-        if process.alive and not process.shielded:
+        if process.alive:
             self.hosts[process.name].kill()
 
     def _pause(self, process: Process, length_s: float) -> None:
         if process.alive:
             process.paused_until = max(process.paused_until, self.now + length_s)
+            whole_host = self.rng.random() < 0.5
+            if whole_host:
+                self.coverage["a whole host pauses"] += 1
+                for child in process.children:
+                    child.host_pauses(process.paused_until)
             for notice in self.on_pause:
                 notice(process)
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from trainyard_dispatcher import executor, plan
-from trainyard_dispatcher.plan import Action, Known
+from trainyard_dispatcher import actions, executor, lead, next_step, retrying, surveying
+from trainyard_dispatcher.actions import Action
+from trainyard_dispatcher.known import Known
 from trainyard_schemas import lifecycle
 from trainyard_schemas.events import AttemptDispatched, AttemptStarted, Event
 from trainyard_schemas.lifecycle import RunState, Verdict
 from trainyard_schemas.vocabulary import EventType, RunPhase
 from trainyard_trainer_worker import protocol
+from trainyard_trainer_worker.lease import Lease
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def _no_status_reread() -> AbstractContextManager[None]:
 
     def make(original: Callable[[Action, Known], Known]) -> Callable[[Action, Known], Known]:
         def forget(action: Action, known: Known) -> Known:
-            return known if isinstance(action, plan.Enqueue) else original(action, known)
+            return known if isinstance(action, actions.Enqueue) else original(action, known)
 
         return forget
 
@@ -86,17 +88,16 @@ def _no_status_reread() -> AbstractContextManager[None]:
 
 
 def _no_healing() -> AbstractContextManager[None]:
-    """A planner brings only those tasks into their queue that it created itself."""
+    """A planner never looks at the winning task of an attempt that it did not just create itself."""
 
-    def make(
-        original: Callable[[RunState, Known], Action | None],
-    ) -> Callable[[RunState, Known], Action | None]:
-        def toward_queue(state: RunState, known: Known) -> Action | None:
-            return original(state, known) if known.task_id == state.task_id else None
+    def make(original: Callable[..., Action | None]) -> Callable[..., Action | None]:
+        def toward_worker(*arguments: Any) -> Action | None:
+            action = original(*arguments)
+            return None if isinstance(action, actions.ReadStatus) else action
 
-        return toward_queue
+        return toward_worker
 
-    return _replaced(plan, "_toward_queue", make)
+    return _replaced(next_step, "_toward_worker", make)
 
 
 def _any_claim_trains() -> AbstractContextManager[None]:
@@ -106,7 +107,74 @@ def _any_claim_trains() -> AbstractContextManager[None]:
 
 def _conflicts_ignored() -> AbstractContextManager[None]:
     """A planner does not answer the request that lost its key to another one."""
-    return _replaced(plan, "reject_conflicts", lambda _: lambda *_arguments: [])
+    return _replaced(lead, "reject_conflicts", lambda _: lambda *_arguments: [])
+
+
+def _any_task_starts() -> AbstractContextManager[None]:
+    """A worker claims an attempt with whatever task it popped, and the fold takes that."""
+
+    def make(original: Rule) -> Rule:
+        def rule(state: RunState, event: Event) -> RunState | Verdict:
+            fact = event.fact
+            assert isinstance(fact, AttemptStarted)
+            return original(replace(state, task_id=fact.task_id), event)
+
+        return rule
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        def careless(original: Callable[..., bool]) -> Callable[..., bool]:
+            def dispatched_here(state: RunState | None, marker: Any, _task_id: str) -> bool:
+                return state is not None and original(state, marker, state.task_id)
+
+            return dispatched_here
+
+        with _rule_replaced(EventType.ATTEMPT_STARTED, make), _replaced(protocol, "dispatched_here", careless):
+            yield
+
+    return both()
+
+
+def _no_waiting_after_lost() -> AbstractContextManager[None]:
+    """The next attempt is made as soon as the last one is given up."""
+    return _replaced(retrying, "lease_is_over_after_s", lambda _: lambda _lease_s: 0.0)
+
+
+def _no_watchdog() -> AbstractContextManager[None]:
+    """A child computes on however long its worker has not read the log."""
+
+    @contextmanager
+    def never_expires() -> Iterator[None]:
+        original = Lease.expires_at
+        Lease.expires_at = property(lambda _: float("inf"))  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            Lease.expires_at = original  # type: ignore[method-assign]
+
+    return never_expires()
+
+
+def _no_sweep() -> AbstractContextManager[None]:
+    """Nothing is swept away."""
+    return _replaced(surveying, "sweep", lambda _: lambda *_arguments: iter(()))
+
+
+def _no_pop_healing() -> AbstractContextManager[None]:
+    """A task that was popped by somebody who died is not queued again."""
+
+    def make(original: Callable[..., Action | None]) -> Callable[..., Action | None]:
+        def while_queued(state: RunState, known: Known, *more: Any) -> Action | None:
+            return original(state, replace(known, absent_since=None), *more)
+
+        return while_queued
+
+    return _replaced(next_step, "_while_queued", make)
+
+
+def _shown_before_won() -> AbstractContextManager[None]:
+    """A worker shows its model and closes its task without looking whether the log took its outcome."""
+    return _replaced(protocol, "outcome_won", lambda _: lambda *_arguments: True)
 
 
 MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -116,5 +184,11 @@ MUTATIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "no-healing": _no_healing,
     "any-claim-trains": _any_claim_trains,
     "conflicts-ignored": _conflicts_ignored,
+    "any-task-starts": _any_task_starts,
+    "no-waiting-after-lost": _no_waiting_after_lost,
+    "no-watchdog": _no_watchdog,
+    "no-sweep": _no_sweep,
+    "no-pop-healing": _no_pop_healing,
+    "shown-before-won": _shown_before_won,
 }
 """Each is a context manager that patches the production code while it is open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainyard_simulation.effects import Effect
 
@@ -21,7 +21,7 @@ class ProgramError(RuntimeError):
 class Task:
     """One coroutine of one incarnation of a process."""
 
-    __slots__ = ("_coroutine", "kernel", "label", "on_end", "process")
+    __slots__ = ("_coroutine", "_is_closed", "kernel", "label", "on_end", "process")
 
     def __init__(self, kernel: Kernel, process: Process, coroutine: Coroutine[Effect, Any, Any], label: str) -> None:
         self.kernel = kernel
@@ -29,11 +29,12 @@ class Task:
         self._coroutine = coroutine
         self.label = label
         self.on_end: Callable[[], None] | None = None
+        self._is_closed = False
 
     def resume(self, value: Any, error: Exception | None) -> None:
         """Give the coroutine what it waited for; where its process is paused, when it is resumed."""
         process = self.process
-        if not process.alive:
+        if not process.alive or self._is_closed:
             return
         kernel = self.kernel
         if process.paused_until > kernel.now:
@@ -51,16 +52,20 @@ class Task:
         effect.begin(kernel, self)
 
     def close(self) -> None:
+        """End it where it stands; what it waits for comes in vain."""
+        self._is_closed = True
+        self.process.tasks.pop(self, None)
         self._coroutine.close()
 
 
 class Process:
     """One incarnation: it may be paused for any time, and it may die, with all that it remembered.
 
-    `shielded`: it does not die now; for what a process cannot survive yet. `writer` is its name in events.
+    `children` are the processes that depend on it. `cut_off_until`: nothing that it sends arrives before. `writer` is
+    its name in events.
     """
 
-    __slots__ = ("alive", "incarnation", "name", "paused_until", "shielded", "tasks", "writer")
+    __slots__ = ("alive", "children", "cut_off_until", "incarnation", "name", "paused_until", "tasks", "writer")
 
     def __init__(self, name: str, incarnation: int) -> None:
         self.name = name
@@ -68,8 +73,17 @@ class Process:
         self.writer = f"{name}-{incarnation}"
         self.alive = True
         self.paused_until = 0.0
-        self.shielded = False
+        self.cut_off_until = 0.0
         self.tasks: dict[Task, None] = {}
+        self.children: list[DiesWithParent] = []
+
+
+class DiesWithParent(Protocol):
+    """Another process on the same host, which dies with this one and stands still with the host."""
+
+    def die(self) -> None: ...
+
+    def host_pauses(self, until: float) -> None: ...
 
 
 class Host:
@@ -101,6 +115,8 @@ class Host:
             return
         process.alive = False
         self.process = None
+        for child in list(process.children):
+            child.die()
         for task in list(process.tasks):
             task.close()
         process.tasks.clear()

@@ -1,45 +1,52 @@
-"""A trainer worker under simulation: the production protocol over simulated ports, training replaced by time passing.
+"""A trainer worker under simulation: the production protocol over simulated ports.
 
-The process may be paused anywhere. It dies only where this version of the protocol recovers: between two tasks, and
-after an outcome is in its durable outbox. (A worker that dies holding a claim needs `attempt.lost`, rule 5.)
+The process may die or be paused anywhere, alone or with its whole host, and be cut off from everything. Its training
+is a `Child` (see `training`), which a watchdog of its own freezes.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from trainyard_dispatcher.ports import Refused, TaskStatus
+from trainyard_dispatcher.ports import Refused, TaskStatus, UnseenModel
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
 from trainyard_schemas.events import Event
-from trainyard_schemas.vocabulary import Reason
+from trainyard_schemas.ids import partition_of
+from trainyard_schemas.topics import RUN_PARTITIONS
 from trainyard_simulation.broker import Broker
 from trainyard_simulation.clearml import ClearML, SimTask
-from trainyard_simulation.effects import Call, Signal, Sleep
+from trainyard_simulation.effects import Call, Effect, Signal, Sleep
 from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
+from trainyard_simulation.training import Execution, SimTraining
 from trainyard_trainer_worker import protocol
-from trainyard_trainer_worker.ports import Job, PoppedTask, Ports, RunRecords, TasksRefused, TasksUnavailable
-from trainyard_trainer_worker.spec import Failed, ModelFile, Outcome, Stopped, Succeeded
+from trainyard_trainer_worker.lease import Lease
+from trainyard_trainer_worker.ports import (
+    ClaimVoid,
+    Job,
+    PoppedTask,
+    Ports,
+    RunRecords,
+    TaskEnd,
+    TasksRefused,
+    TasksUnavailable,
+)
+from trainyard_trainer_worker.spec import Succeeded
+
+T = TypeVar("T")
 
 IDLE_POLL_S = 120.0
 """The real worker polls every 5 s; here it is woken by new entries, so this is only the fallback."""
 
-_MODEL = ModelFile("model.tar.gz", "0" * 64, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One training that really began: the harness's own knowledge, which no log holds."""
-
-    run_id: str
-    attempt: int
-    task_id: str
-    claim: str
-    by: str
-    began_at: float
+_ENDS = {
+    TaskEnd.COMPLETED: TaskStatus.COMPLETED,
+    TaskEnd.FAILED: TaskStatus.FAILED,
+    TaskEnd.STOPPED: TaskStatus.STOPPED,
+}
 
 
 @dataclass(slots=True)
@@ -56,7 +63,7 @@ class Workshop:
 
 
 async def work(shop: Workshop, process: Process) -> None:
-    """One incarnation: deliver what the last one left in the outbox, then pop and handle tasks for ever."""
+    """One incarnation: settle what the last one left in the outbox, then pop and handle tasks for ever."""
     kernel = shop.kernel
     signal = shop.clearml.queue_signals[process.name] = Signal(kernel)
     ports = _ports(shop, process)
@@ -64,41 +71,45 @@ async def work(shop: Workshop, process: Process) -> None:
     for event in list(shop.outboxes[process.name].values()):
         kernel.coverage["outbox replayed after a restart"] += 1
         await ports.outbox.deliver(event)
-        await protocol.close_task(event, ports)
+        await protocol.settle(event, ports)
     while True:
         popped = await _pop(shop, process)
         if popped is None:
             await signal.wait(IDLE_POLL_S)
             continue
         handled = await protocol.handle(popped, shop.queue_ids[0], worker, ports)
-        process.shielded = False
         kernel.coverage[f"worker: {handled.value}"] += 1
         kernel.note(process.writer, f"{popped}: {handled.value}")
 
 
 async def _pop(shop: Workshop, process: Process) -> str | None:
-    """Pop one entry. From here to the outcome the process is shielded from death (see the module's docstring)."""
+    """Pop one entry. A pop whose answer is lost gives nobody the task."""
 
     def apply() -> str | None:
         return shop.clearml.pop(shop.queue_ids, process.writer)
 
-    process.shielded = True
-    popped: str | None = await Call("pop", apply)
-    process.shielded = popped is not None
+    try:
+        popped: str | None = await Call(
+            "pop", apply, unknown=lambda: TasksUnavailable("pop"), unavailable=lambda: TasksUnavailable("pop")
+        )
+    except TasksUnavailable:
+        return None
     return popped
 
 
 def _ports(shop: Workshop, process: Process) -> Ports:
     log = _Log(shop.broker)
-    patience = _Patience(shop.kernel)
+    patience = _Patience(shop, process)
     rng = shop.kernel.rng
     return Ports(
         log=log,
+        requests=_Requests(shop.broker),
         tasks=_Tasks(shop.clearml),
-        training=_Training(shop, process),
-        publisher=_Publisher(),
-        outbox=_Outbox(log, shop.outboxes[process.name], patience, process),
+        training=SimTraining(shop.kernel, shop.broker, process, shop.executions),
+        publisher=_Publisher(shop.kernel, shop.clearml),
+        outbox=_Outbox(log, shop.outboxes[process.name], patience),
         patience=patience,
+        beside=_Beside(shop, process),
         new_claim=lambda: f"{rng.getrandbits(64):016x}",
     )
 
@@ -110,10 +121,26 @@ class _Log:
     async def append(self, event: Event) -> None:
         await self._broker.append_event(event)
 
-    async def read_run(self, run_id: str, from_offset: int) -> RunRecords:
-        records = await self._broker.read_run(self._broker.partition(run_id), from_offset)
+    async def read_run(self, run_id: str, from_offset: int | None) -> RunRecords:
+        start = from_offset or 0
+        records = await self._broker.read_run(self._broker.partition(run_id), start)
         mine = tuple((r.offset, r.event) for r in records if r.event.fact.run_id == run_id)
-        return RunRecords(mine, from_offset + len(records))
+        return RunRecords(mine, start + len(records))
+
+
+class _Requests:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def ask(self, source: str, event_id: str, request: Mapping[str, Any]) -> None:
+        document = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": source,
+            "type": "trainyard.run.requested",
+            "data": dict(request),
+        }
+        await self._broker.append_request(partition_of(event_id, RUN_PARTITIONS), json.dumps(document).encode())
 
 
 class _Tasks:
@@ -131,8 +158,8 @@ class _Tasks:
     async def started(self, task_id: str) -> None:
         await _call("tasks.started", lambda: self._server.started(task_id))
 
-    async def close(self, task_id: str, *, succeeded: bool, reason: str, message: str) -> None:
-        status = TaskStatus.COMPLETED if succeeded else TaskStatus.FAILED
+    async def close(self, task_id: str, end: TaskEnd, *, reason: str, message: str) -> None:
+        status = _ENDS[end]
 
         def apply() -> None:
             task = self._server.tasks.get(task_id)
@@ -165,49 +192,48 @@ def _popped(task: SimTask) -> PoppedTask:
     parameters = {
         section: {name: item["value"] for name, item in values.items()} for section, values in sections.items()
     }
-    return PoppedTask(task.task_id, str(task.body["name"]), task.status.value, None, "project", parameters)
-
-
-class _Training:
-    """Time passes; then the attempt succeeds, fails for its data, or its host is shut down."""
-
-    def __init__(self, shop: Workshop, process: Process) -> None:
-        self._shop = shop
-        self._process = process
-
-    async def run(self, job: Job) -> Outcome:
-        kernel = self._shop.kernel
-        rng = kernel.rng
-        self._shop.executions.append(
-            Execution(job.run_id, job.attempt, job.task.id, job.claim, self._process.writer, kernel.now)
-        )
-        kernel.note(self._process.writer, f"trains {job.task.id}")
-        await Sleep(0.05 + rng.random() ** 3 * 20.0)
-        luck = rng.random()
-        if luck < 0.7:
-            return Succeeded({"metric": "accuracy", "value": 0.9}, _MODEL)
-        if luck < 0.8:
-            return Failed(Reason.INVALID_DATASET, "label_missing", "no such column")
-        return Stopped(Reason.HOST_SHUTDOWN)
+    return PoppedTask(task.task_id, str(task.body["name"]), task.status.value, task.parent, "project", parameters)
 
 
 class _Publisher:
-    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
-        return dict(outcome.results)
+    """Registers a model that nobody sees, after some time; `reveal` shows it."""
+
+    def __init__(self, kernel: Kernel, server: ClearML) -> None:
+        self._kernel = kernel
+        self._server = server
+
+    async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
+        await Sleep(self._kernel.rng.random() ** 3 * 5.0)
+        while not lease.is_valid(self._kernel.now):
+            if lease.order is not None:
+                break
+            await Sleep(1.0)
+        if lease.order is not None:
+            self._kernel.coverage["publishing ended by an order"] += 1
+            raise ClaimVoid
+        model = UnseenModel(f"m-{job.claim}", job.run_id, job.attempt, job.claim)
+        while True:
+            try:
+                await _call("models.create", lambda: self._server.register_model(model))
+            except TasksUnavailable:
+                await Sleep(0.5)
+            else:
+                return {**outcome.results, "model": {"id": model.model_id}}
+
+    async def reveal(self, results: Mapping[str, Any]) -> None:
+        await _call("worker reveals model", lambda: self._server.reveal_model(results["model"]["id"]))
 
 
 class _Outbox:
     """Durable: what is in it survives the process, and is delivered by the next one."""
 
-    def __init__(self, log: _Log, disk: dict[str, Event], patience: _Patience, process: Process) -> None:
+    def __init__(self, log: _Log, disk: dict[str, Event], patience: _Patience) -> None:
         self._log = log
         self._disk = disk
         self._patience = patience
-        self._process = process
 
     async def deliver(self, event: Event) -> None:
         self._disk[event.id] = event
-        self._process.shielded = False
         tries = 0
         while True:
             try:
@@ -221,11 +247,35 @@ class _Outbox:
 
 
 class _Patience:
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, shop: Workshop, process: Process) -> None:
+        self._shop = shop
+        self._process = process
 
     def now(self) -> float:
-        return self._kernel.now
+        return self._shop.kernel.now
+
+    def steady(self) -> float:
+        return self._shop.kernel.now
 
     async def wait(self, tries: int) -> None:
         await Sleep(min(5.0, 0.2 * 2.0**tries))
+
+    async def news(self, run_id: str, at_most_s: float) -> None:
+        signal = Signal(self._shop.kernel)
+        self._shop.broker.news[run_id][self._process.name] = signal
+        await signal.wait(at_most_s)
+
+
+class _Beside:
+    """Runs the keeping of a claim beside the work, as a task of the same process."""
+
+    def __init__(self, shop: Workshop, process: Process) -> None:
+        self._shop = shop
+        self._process = process
+
+    async def __call__(self, background: Coroutine[Effect, Any, None], work: Coroutine[Effect, Any, T]) -> T:
+        task = self._shop.kernel.spawn(self._process, background, "keep")
+        try:
+            return await work
+        finally:
+            task.close()

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard_dispatcher.intake import Answer
-from trainyard_dispatcher.plan import Limits
+from trainyard_dispatcher.known import Limits
 from trainyard_dispatcher.routing import Routing
 from trainyard_runtime.kafka.records import Record
 from trainyard_simulation.broker import Broker
-from trainyard_simulation.checker import Violation, check, litter
+from trainyard_simulation.checker import Violation, check
 from trainyard_simulation.clearml import ClearML
+from trainyard_simulation.commander import obey
 from trainyard_simulation.copier import Copier
 from trainyard_simulation.effects import Effect
 from trainyard_simulation.evidence import Evidence, TaskLeft
@@ -27,13 +28,26 @@ from trainyard_simulation.kernel import EPOCH_S, Kernel, StuckError
 from trainyard_simulation.planner import Planner, Surroundings
 from trainyard_simulation.processes import Host, Process
 from trainyard_simulation.producers import Acknowledged, drawn_intents, one_intent, produce
+from trainyard_simulation.users import command, meddle
 from trainyard_simulation.worker import Workshop, work
 
 TENANT = "default"
 QUEUE = "cpu"
 PREFIX = "trainyard."
-MORTAL = frozenset({"intake-1", "intake-2", "planner-1", "planner-2", "worker-1", "worker-2", "copier-1", "copier-2"})
-LATEST_REST_S = 1_500.0
+MORTAL = frozenset(
+    {
+        "intake-1",
+        "intake-2",
+        "planner-1",
+        "planner-2",
+        "worker-1",
+        "worker-2",
+        "copier-1",
+        "copier-2",
+        "commander-1",
+    }
+)
+LATEST_REST_S = 3_000.0
 """When a world that has not come to rest is stuck: far beyond every backoff, pause and session of its processes."""
 
 SETTLING_S = 130.0
@@ -70,20 +84,26 @@ class World:
     clearml: ClearML = field(init=False)
     shop: Workshop = field(init=False)
     acknowledged: list[Acknowledged] = field(default_factory=list)
+    ordered: set[str] = field(default_factory=set)
     wanted: int = 0
 
     def __post_init__(self) -> None:
         kernel = self.kernel = Kernel(self.seed, trace=self.trace)
         kernel.chances = self.script or Chances.drawn(kernel.rng, MORTAL)
         broker = self.broker = Broker(kernel, as_bytes=self.seed % 16 == 0)
-        clearml = self.clearml = ClearML(kernel, [QUEUE])
+        clearml = self.clearml = ClearML(kernel, [QUEUE], TENANT)
         self.shop = Workshop(kernel, broker, clearml, [f"q-{QUEUE}"], PREFIX)
         around = Surroundings(
             kernel,
             broker,
             clearml,
             ROUTING,
-            Limits(max_queue_depth=1 + int(kernel.rng.random() * 3), close_grace_s=15.0),
+            Limits(
+                max_queue_depth=1 + int(kernel.rng.random() * 3),
+                close_grace_s=15.0,
+                silence_s=12.0 if kernel.rng.random() < 0.5 else 90.0,  # no promise may rest on patience
+                agent_grace_s=60.0,
+            ),
             PREFIX,
         )
         groups = (broker.intake, broker.lead, broker.copying)
@@ -115,32 +135,60 @@ class World:
             for number in (1, 2):
                 host = Host(kernel, f"{name}-{number}", program, died)
                 kernel.after(kernel.rng.random() * 3.0, host.start)
+        commander = Host(kernel, "commander-1", lambda process: obey(kernel, broker, process), died)
+        kernel.after(kernel.rng.random() * 3.0, commander.start)
         clients = Process("client", 1)
         intents = drawn_intents(kernel.rng) if self.script is None else [one_intent()]
         self.wanted = len(intents)
         for intent in intents:
             kernel.spawn(clients, produce(kernel, broker, intent, self.acknowledged), "produce")
+        if self.script is None:
+            self._let_them_meddle(clients)
         if kernel.chances.rebalance_every_s:
             kernel.after(kernel.chances.rebalance_every_s, self._rebalance)
+
+    def _let_them_meddle(self, clients: Process) -> None:
+        """Users, people who give orders, and outages, as many as the seed wants: often none."""
+        kernel, rng = self.kernel, self.kernel.rng
+        if rng.random() < 0.4:
+            for _ in range(1 + int(rng.random() * 3)):
+                kernel.spawn(clients, meddle(kernel, self.clearml, f"q-{QUEUE}"), "meddle")
+        if rng.random() < 0.4:
+            for _ in range(1 + int(rng.random() * 2)):
+                kernel.spawn(clients, command(kernel, self.broker, self.ordered), "command")
+        if rng.random() < 0.15:
+            server = "broker" if rng.random() < 0.7 else "clearml"
+            kernel.after(rng.random() * 40.0, self._go_away, server, 20.0 + rng.random() * 200.0)
+        if rng.random() < 0.15:
+            kernel.after(rng.random() * 40.0, self._cut_off, "worker-1", 20.0 + rng.random() * 300.0)
+
+    def _go_away(self, server: str, length_s: float) -> None:
+        self.kernel.away_until[server] = self.kernel.now + length_s
+
+    def _cut_off(self, name: str, length_s: float) -> None:
+        process = self.kernel.hosts[name].process
+        if process is not None:
+            self.kernel.coverage["a worker is cut off"] += 1
+            process.cut_off_until = self.kernel.now + length_s
 
     def run(self) -> Result:
         """Let it happen, repair it, wait for rest, and check."""
         kernel = self.kernel
-        faults_end_s = 8.0 + kernel.rng.random() * 50.0 if self.script is None else SCRIPTED_S
+        longest_s = 250.0 if kernel.rng.random() < 0.2 else 50.0
+        faults_end_s = 8.0 + kernel.rng.random() * longest_s if self.script is None else SCRIPTED_S
         came_to_rest = False
         try:
             kernel.run_until(EPOCH_S + faults_end_s)
             kernel.faults_on = False
             kernel.note("world", "faults end")
-            came_to_rest = kernel.run_until(EPOCH_S + LATEST_REST_S, self._is_at_rest)
-            if came_to_rest:
+            # What was still on its way may stir the world up again: then it must find its rest once more.
+            while not came_to_rest and kernel.run_until(EPOCH_S + LATEST_REST_S, self._is_at_rest):
                 kernel.run_until(kernel.now + SETTLING_S)
                 came_to_rest = self._is_at_rest()
         except StuckError as stuck:
             kernel.note("world", str(stuck))
         evidence = self.evidence(came_to_rest)
         virtual_s = kernel.now - EPOCH_S
-        kernel.coverage["litter left for the sweep"] += litter(evidence)
         kernel.close()
         return Result(
             self.seed,
@@ -172,10 +220,13 @@ class World:
             executions=tuple(self.shop.executions),
             entries=tuple(clearml.ledger.entries),
             tasks={
-                t.task_id: TaskLeft(t.parameter("run_id"), int(t.parameter("attempt")), t.status, t.reopened)
-                for t in clearml.tasks.values()
+                t.task_id: TaskLeft(*clearml.run_of(t), t.status, t.parent is None and clearml.is_marked(t))
+                for t in clearml.all_tasks.values()
             },
             queued_now=tuple(task for queue in clearml.queues.values() for task in queue),
+            deleted=frozenset(clearml.all_tasks.keys() - clearml.tasks.keys()),
+            meddled_with=frozenset(self.ordered | {run_id for _, run_id in clearml.ledger.user_acts}),
+            shown_models={run: frozenset(claims) for run, claims in clearml.ledger.shown_models.items()},
         )
 
     def _rebalance(self) -> None:
@@ -195,6 +246,9 @@ class World:
             and (not self.has_copiers or self._all_are_copied())
             and not any(self.shop.outboxes.values())
             and not any(self.clearml.queues.values())
+            and broker.commands_committed == len(broker.commands)
+            and self.clearml.open_tasks_of_ours() == 0
+            and not self.clearml.unseen_models
         )
 
     def _all_are_copied(self) -> bool:

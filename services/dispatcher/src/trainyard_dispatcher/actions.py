@@ -88,14 +88,13 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End a task whose attempt is over: it leaves its queue, and gets `status`. `model_id`: show this model first."""
+    """End a task whose attempt is over: it leaves its queue, and gets `status`."""
 
     run_id: str
     task_id: str
     was: TaskStatus
     status: TaskStatus
     message: str
-    model_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +103,22 @@ class Delete:
 
     run_id: str
     task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """Show the model of an attempt that won, whose worker did not live to show it."""
+
+    run_id: str
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteModel:
+    """Delete the model of an attempt that did not win, which nobody ever saw."""
+
+    run_id: str
+    model_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +150,8 @@ Action = (
     | Restart
     | Close
     | Delete
+    | Reveal
+    | DeleteModel
     | Requeue
     | RejectConflict
 )

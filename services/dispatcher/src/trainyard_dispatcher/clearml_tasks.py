@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from trainyard_dispatcher.ports import FoundTask, NotDone, OutcomeUnknown, Refused, SeenTask, Survey, TaskStatus
+from trainyard_dispatcher.ports import (
+    FoundTask,
+    NotDone,
+    OutcomeUnknown,
+    Refused,
+    SeenTask,
+    Survey,
+    TaskStatus,
+    UnseenModel,
+)
 from trainyard_runtime.clearml import (
     ClearMLClient,
     ClearMLRefused,
@@ -17,7 +26,7 @@ from trainyard_runtime.clearml import (
     hyperparam_value,
 )
 from trainyard_schemas.ids import run_id_from_event
-from trainyard_schemas.vocabulary import CLONE_SOURCE
+from trainyard_schemas.vocabulary import CLONE_SOURCE, UNSEEN_TAG
 
 UNKNOWN_QUEUE = "unknown_queue"
 _DETAILS: Mapping[int, str] = {
@@ -121,11 +130,16 @@ class ClearMLTasks:
 
     async def reveal_model(self, model_id: str) -> None:
         """Show a registered model that nobody saw so far; one that is gone needs no showing."""
-        try:
-            with _translated():
-                await self._clearml.edit_model(model_id, {"system_tags": []})
-        except Refused:
-            return
+        with suppress(Refused), _translated():
+            model = await self._clearml.get_model(model_id, ("id", "tags"))
+            if model is not None:
+                tags = [tag for tag in model.get("tags") or () if tag != UNSEEN_TAG]
+                await self._clearml.edit_model(model_id, {"tags": tags, "system_tags": []})
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model that nobody ever saw. One that is gone counts as done."""
+        with suppress(Refused), _translated():
+            await self._clearml.delete_model(model_id, force=True)
 
     async def reset(self, task_id: str) -> None:
         """Tag a task as reset by us, then make it `created` again."""
@@ -170,7 +184,13 @@ class ClearMLTasks:
             marked = {"hyperparams.Run.topic_prefix.value": self._topic_prefix, "status": _OPEN}
             open_ = [self._seen(task) for task in await self._clearml.find_tasks(marked, _SEEN_FIELDS)]
             entries = {entry.task_id for queue in await self._clearml.queues() for entry in queue.entries}
-        return Survey(asked, tuple(task for task in open_ if task is not None), frozenset(entries))
+            unseen = await self._clearml.find_models({"tags": [UNSEEN_TAG]}, ("id", "metadata"))
+        return Survey(
+            asked,
+            tuple(task for task in open_ if task is not None),
+            frozenset(entries),
+            tuple(model for one in unseen if (model := _unseen(one)) is not None),
+        )
 
     def _seen(self, task: Mapping[str, Any]) -> SeenTask | None:
         """The task as a survey shows it; None where it does not bear our marker."""
@@ -238,6 +258,14 @@ def _bare(task: Mapping[str, Any]) -> SeenTask:
     return SeenTask(
         str(task["id"]), "", 0, _status(task), None, queue, str(task.get("last_update") or ""), was_reset_by_us=reset
     )
+
+
+def _unseen(model: Mapping[str, Any]) -> UnseenModel | None:
+    found = {key: (model.get("metadata") or {}).get(key) for key in ("run_id", "attempt", "claim")}
+    texts = {key: str(item.get("value")) for key, item in found.items() if isinstance(item, Mapping)}
+    if len(texts) < len(found) or not texts["attempt"].isdecimal():
+        return None
+    return UnseenModel(str(model["id"]), texts["run_id"], int(texts["attempt"]), texts["claim"])
 
 
 def _status(task: Mapping[str, Any]) -> TaskStatus:

@@ -108,11 +108,13 @@ class Executor:
             case act.Restart():
                 await self._tasks.restart(action.task_id)
             case act.Close():
-                if action.model_id is not None:
-                    await self._tasks.reveal_model(action.model_id)
                 await self._tasks.close(action.task_id, action.was, action.status, action.message)
             case act.Delete():
                 await self._tasks.delete(action.task_id)
+            case act.Reveal():
+                await self._tasks.reveal_model(action.model_id)
+            case act.DeleteModel():
+                await self._tasks.delete_model(action.model_id)
             case act.Requeue():
                 await self._tasks.enqueue(action.task_id, action.queue_id)
             case _:
@@ -197,7 +199,7 @@ def _forget(action: Action, known: Known) -> Known:
         case act.Create():
             return replace(known, searched=False, must_search=True)
         case act.Enqueue() | act.Reset():
-            return replace(known, status=None)
+            return replace(known, status=None, absent_since=None)
         case _:
             return known
 
@@ -210,7 +212,7 @@ def _after_refusal(action: Action, known: Known, refusal: Refused, now: float) -
             return replace(known, status=TaskStatus.MISSING)
         case act.Create() | act.Dispatch() | act.Enqueue():
             return replace(known, refused=(refusal.detail, refusal.message))
-        case act.Close() | act.Delete() | act.Requeue() | act.Restart():
+        case act.Close() | act.Delete() | act.Requeue() | act.Restart() | act.Reveal() | act.DeleteModel():
             return known  # the next survey shows what is there now
         case act.Reset():
             return _again_later(replace(known, status=None), now)

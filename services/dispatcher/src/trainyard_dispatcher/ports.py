@@ -56,17 +56,28 @@ class SeenTask:
 
 
 @dataclass(frozen=True, slots=True)
+class UnseenModel:
+    """A registered model that nobody sees yet, and the claim under which it was made."""
+
+    model_id: str
+    run_id: str
+    attempt: int
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """ClearML as it stood at some moment after the survey was sent.
 
     `asked` maps the ids that were asked for to their tasks; one that is not there does not exist. `open_tasks` are all
     marked tasks that are created, queued or in progress. `entries` are the tasks that stand in any queue, read after
-    the tasks.
+    the tasks. `unseen_models` are those of ours whose attempt was not known to have won when they were registered.
     """
 
     asked: Mapping[str, SeenTask]
     open_tasks: Sequence[SeenTask]
     entries: frozenset[str]
+    unseen_models: Sequence[UnseenModel] = ()
 
 
 class Refused(Exception):
@@ -109,6 +120,9 @@ class Tasks(Protocol):
 
     async def reveal_model(self, model_id: str) -> None:
         """Show a registered model that nobody saw so far. Harmless twice, and where there is none."""
+
+    async def delete_model(self, model_id: str) -> None:
+        """Delete a model that nobody ever saw. One that is gone counts as done."""
 
     async def reset(self, task_id: str) -> None:
         """Tag a task as reset by us, then make it `created` again."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
-from trainyard_dispatcher.actions import Action, Close, Delete, Requeue
+from trainyard_dispatcher.actions import Action, Close, Delete, DeleteModel, Requeue, Reveal
 from trainyard_dispatcher.known import NOTHING_KNOWN, Known, Limits
-from trainyard_dispatcher.ports import SeenTask, Survey, TaskStatus
+from trainyard_dispatcher.ports import SeenTask, Survey, TaskStatus, UnseenModel
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.vocabulary import RunPhase
 
@@ -102,6 +101,24 @@ def sweep(
                 yield Delete(task.run_id, task.task_id)
         else:
             yield _closing(task, state)
+    for model in survey.unseen_models:
+        state = state_of(model.run_id)
+        if state is not None and model.attempt <= state.attempt:
+            yield from _judged(model, state, limits, now)
+
+
+def _judged(model: UnseenModel, state: RunState, limits: Limits, now: float) -> Iterator[Action]:
+    """What becomes of a model that nobody sees: its worker shows it where it won and lives."""
+    if model.attempt == state.attempt and state.phase is RunPhase.DISPATCHED:
+        return
+    if model.attempt == state.attempt and model.claim == state.claim:
+        ended_at = state.attempt_ended_at
+        if ended_at is None or now <= ended_at + limits.close_grace_s:
+            return
+        if state.phase in (RunPhase.ATTEMPT_SUCCEEDED, RunPhase.COMPLETED):
+            yield Reveal(model.run_id, model.model_id)
+            return
+    yield DeleteModel(model.run_id, model.model_id)
 
 
 def _is_over(task: SeenTask, state: RunState, limits: Limits, now: float) -> bool:
@@ -120,13 +137,4 @@ def _closing(task: SeenTask, state: RunState) -> Close:
         return Close(task.run_id, task.task_id, task.status, TaskStatus.STOPPED, message)
     message = f"run {state.phase.value}" + (f": {state.message}" if state.message else "")
     status = _ENDS.get(state.phase, TaskStatus.STOPPED)
-    return Close(task.run_id, task.task_id, task.status, status, message, _model_of(state, status))
-
-
-def _model_of(state: RunState, status: TaskStatus) -> str | None:
-    """The model that a worker registered and may not have lived to show."""
-    if status is not TaskStatus.COMPLETED:
-        return None
-    model: Any = (state.results or {}).get("model")
-    found = model.get("id") if isinstance(model, Mapping) else None
-    return found if isinstance(found, str) else None
+    return Close(task.run_id, task.task_id, task.status, status, message)

@@ -12,8 +12,9 @@ from typing import Final
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.vocabulary import RunPhase
 
-GAP_S: Final = 8.0
-"""Two proofs of having read to the end that lie further apart than this do not join."""
+GAP_S: Final = 30.0
+"""Two proofs of having read to the end that lie further apart than this do not join. A slow broker answers within it;
+a worker that it kept from beating has a third of the silence left to be heard again."""
 
 
 class Vigil:

@@ -5,7 +5,7 @@ The protocol (protocol.py) awaits these and nothing else, so that a simulation c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -204,7 +204,7 @@ class Patience(Protocol):
 class Beside(Protocol):
     """Concurrency, which the protocol itself has none of."""
 
-    async def __call__(self, background: Awaitable[None], work: Awaitable[T]) -> T:
+    async def __call__(self, background: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
         """Await `work` while `background` runs; then end `background`, and return or raise what `work` did."""
         ...
 
