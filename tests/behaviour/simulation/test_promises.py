@@ -18,6 +18,12 @@ BROKEN_PROMISES = {
     "no-status-reread": "invariant 2",
     "no-healing": "invariant 8",
     "any-claim-trains": "invariant 3",
+    "any-task-starts": "invariant 2",
+    "no-waiting-after-lost": "invariant 3",
+    "no-watchdog": "invariant 3",
+    "no-sweep": "invariant 8",
+    "no-pop-healing": "invariant 8",
+    "shown-before-won": "invariant 3",
 }
 
 

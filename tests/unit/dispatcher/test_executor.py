@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.unit.dispatcher.runs import ROUTING, accepted, dispatched, state_after
-from trainyard_dispatcher import plan as pl
+from trainyard_dispatcher import actions as act
 from trainyard_dispatcher.executor import Executor
-from trainyard_dispatcher.plan import Known
-from trainyard_dispatcher.ports import FoundTask, NotDone, OutcomeUnknown, Refused, TaskStatus
+from trainyard_dispatcher.known import Known
+from trainyard_dispatcher.plan import reject_conflicts
+from trainyard_dispatcher.ports import FoundTask, NotDone, OutcomeUnknown, Refused, Survey, TaskStatus
 from trainyard_schemas import events as ev
 from trainyard_schemas.lifecycle import RunState
 
@@ -29,6 +30,7 @@ class World:
     found: Sequence[FoundTask] = ()
     now_status: TaskStatus = TaskStatus.CREATED
     windows: list[str] = field(default_factory=list)
+    why_not_adoptable: str | None = None
 
     def _call(self, name: str, argument: Any) -> None:
         self.calls.append((name, argument))
@@ -54,8 +56,30 @@ class World:
         self._call("find", run_ids)
         return self.found
 
-    async def close(self, task_id: str, status: TaskStatus, message: str) -> None:
-        self._call("close", (task_id, status))
+    async def close(self, task_id: str, was: TaskStatus, status: TaskStatus, message: str) -> None:
+        self._call("close", (task_id, was, status))
+
+    async def reveal_model(self, model_id: str) -> None:
+        self._call("reveal_model", model_id)
+
+    async def delete_model(self, model_id: str) -> None:
+        self._call("delete_model", model_id)
+
+    async def reset(self, task_id: str) -> None:
+        self._call("reset", task_id)
+
+    async def restart(self, task_id: str) -> None:
+        self._call("restart", task_id)
+
+    async def delete(self, task_id: str) -> None:
+        self._call("delete", task_id)
+
+    async def adoptable(self, task_id: str) -> str | None:
+        self._call("adoptable", task_id)
+        return self.why_not_adoptable
+
+    async def survey(self, task_ids: Sequence[str]) -> Survey:
+        raise AssertionError("the executor does not survey")
 
     async def append(self, fact: ev.Fact) -> None:
         self._call("append", fact)
@@ -64,10 +88,10 @@ class World:
         self._call("put", run_id)
 
 
-def _perform(world: World, action: pl.Action, state: RunState | None, known: Known | None = None) -> Known:
+def _perform(world: World, action: act.Action, state: RunState | None, known: Known | None = None) -> Known:
     executor = Executor(world, world, world, ROUTING, "trainyard.", world.windows.append)
     states = {} if state is None else {state.run_id: state}
-    run_id = action.run_ids[0] if isinstance(action, pl.Search) else action.run_id
+    run_id = action.run_ids[0] if isinstance(action, act.Search) else action.run_id
     before = {} if known is None else {run_id: known}
     return asyncio.run(executor.perform(action, states, before, lambda: NOW))[run_id]
 
@@ -75,7 +99,7 @@ def _perform(world: World, action: pl.Action, state: RunState | None, known: Kno
 def test_a_task_is_created_in_one_call_with_everything_in_it() -> None:
     world = World()
     state = state_after(accepted(tags=["mine"], project="Wines"))
-    known = _perform(world, pl.Create(state.run_id, 1, "cpu"), state)
+    known = _perform(world, act.Create(state.run_id, 1, "cpu"), state)
     assert [name for name, _ in world.calls] == ["queue_id", "create"]
     project, body = world.calls[1][1]
     assert project == "Wines"
@@ -92,7 +116,7 @@ def test_a_task_is_created_in_one_call_with_everything_in_it() -> None:
 def test_a_task_says_in_which_version_its_request_was_sent() -> None:
     world = World()
     state = state_after(accepted().model_copy(update={"original_schema_version": 1}))
-    _perform(world, pl.Create(state.run_id, 1, "cpu"), state)
+    _perform(world, act.Create(state.run_id, 1, "cpu"), state)
     _, body = world.calls[1][1]
     assert "schema:v1" in body["tags"]
     assert "schema:v2" not in body["tags"]
@@ -102,20 +126,20 @@ def test_a_task_says_in_which_version_its_request_was_sent() -> None:
 def test_an_unknown_queue_is_refused_before_a_task_is_made() -> None:
     world = World(fails={"queue_id": Refused("unknown_queue", "there is no queue 'typo'")})
     state = state_after(accepted(queue="typo"))
-    known = _perform(world, pl.Create(state.run_id, 1, "typo"), state)
+    known = _perform(world, act.Create(state.run_id, 1, "typo"), state)
     assert known.refused == ("unknown_queue", "there is no queue 'typo'")
     assert [name for name, _ in world.calls] == ["queue_id"]
 
 
 def test_after_an_unknown_create_the_planner_must_look_first() -> None:
     state = state_after(accepted())
-    known = _perform(World(fails={"create": OutcomeUnknown()}), pl.Create(state.run_id, 1, "cpu"), state)
+    known = _perform(World(fails={"create": OutcomeUnknown()}), act.Create(state.run_id, 1, "cpu"), state)
     assert known.must_search
     assert known.retry_at > NOW
     world = World(
         found=[FoundTask("b", state.run_id, 1, TaskStatus.CREATED), FoundTask("a", state.run_id, 2, TaskStatus.CREATED)]
     )
-    found = _perform(world, pl.Search((state.run_id,)), state, known)
+    found = _perform(world, act.Search((state.run_id,)), state, known)
     assert (found.task_id, found.attempt, found.searched, found.must_search) == ("b", 1, True, False)
     assert found.status is None, "a task that was found may have been enqueued by another planner"
 
@@ -124,7 +148,7 @@ def test_after_an_unknown_enqueue_the_status_is_read_again() -> None:
     first = accepted()
     state = state_after(first, dispatched(first.run_id))
     mine = Known(attempt=1, task_id="task-1", status=TaskStatus.CREATED)
-    enqueue = pl.Enqueue(state.run_id, "task-1", "q-cpu")
+    enqueue = act.Enqueue(state.run_id, "task-1", "q-cpu")
     assert _perform(World(fails={"enqueue": OutcomeUnknown()}), enqueue, state, mine).status is None
     assert _perform(World(fails={"enqueue": Refused("wrong_status", "it runs")}), enqueue, state, mine).status is None
     missing = _perform(World(fails={"enqueue": Refused("no_such_task", "gone")}), enqueue, state, mine)
@@ -136,28 +160,72 @@ def test_a_call_that_was_not_done_is_tried_again_after_a_growing_pause() -> None
     first = accepted()
     state = state_after(first, dispatched(first.run_id))
     world = World(fails={"status": NotDone()})
-    once = _perform(world, pl.ReadStatus(state.run_id, "task-1"), state)
-    twice = _perform(world, pl.ReadStatus(state.run_id, "task-1"), state, once)
+    once = _perform(world, act.ReadStatus(state.run_id, "task-1"), state)
+    twice = _perform(world, act.ReadStatus(state.run_id, "task-1"), state, once)
     assert NOW < once.retry_at < twice.retry_at
-    assert _perform(World(), pl.ReadStatus(state.run_id, "task-1"), state, twice).failures == 0
+    assert _perform(World(), act.ReadStatus(state.run_id, "task-1"), state, twice).failures == 0
+
+
+def test_after_an_unknown_enqueue_a_task_counts_as_present_until_a_survey_says_otherwise() -> None:
+    first = accepted()
+    state = state_after(first, dispatched(first.run_id))
+    absent = Known(attempt=1, task_id="task-1", status=TaskStatus.QUEUED, absent_since=1.0)
+    enqueue = act.Enqueue(state.run_id, "task-1", "q-cpu")
+    for world in (World(), World(fails={"enqueue": OutcomeUnknown()})):
+        assert _perform(world, enqueue, state, absent).absent_since is None
+
+
+def test_what_is_known_of_one_task_is_not_believed_of_another() -> None:
+    first = accepted()
+    state = state_after(first, dispatched(first.run_id, "theirs"))
+    mine = Known(attempt=1, task_id="ours", status=TaskStatus.CREATED, absent_since=3.0, seen_claim="c", failures=2)
+    known = _perform(World(now_status=TaskStatus.QUEUED), act.ReadStatus(state.run_id, "theirs"), state, mine)
+    assert known == Known(attempt=1, task_id="theirs", status=TaskStatus.QUEUED)
+
+
+def test_a_clone_is_adopted_only_where_it_is_one() -> None:
+    state = state_after(accepted())
+    adopt = act.Adopt(state.run_id, "clone-1")
+    assert _perform(World(), adopt, state) == Known(attempt=1, task_id="clone-1")
+    refused = _perform(World(why_not_adoptable="it is no clone"), adopt, state)
+    assert refused.refused == ("not_a_clone", "it is no clone")
+
+
+def test_a_task_that_others_ran_is_reset_and_looked_at_again() -> None:
+    first = accepted()
+    state = state_after(first, dispatched(first.run_id))
+    theirs = Known(attempt=1, task_id="task-1", status=TaskStatus.FAILED, alive_at=3.0, resets=1)
+    known = _perform(World(), act.Reset(state.run_id, "task-1"), state, theirs)
+    assert (known.status, known.alive_at, known.resets) == (None, 0.0, 2)
+    unknown = _perform(World(fails={"reset": OutcomeUnknown()}), act.Reset(state.run_id, "task-1"), state, theirs)
+    assert (unknown.status, unknown.resets) == (None, 1)
 
 
 @pytest.mark.parametrize(
-    ("status", "closed"), [(TaskStatus.IN_PROGRESS, False), (TaskStatus.COMPLETED, True), (TaskStatus.MISSING, True)]
+    ("action", "call"),
+    [
+        (act.Close("r", "t", TaskStatus.QUEUED, TaskStatus.STOPPED, "over"), "close"),
+        (act.Delete("r", "t"), "delete"),
+        (act.Restart("r", "t"), "restart"),
+        (act.Reveal("r", "m"), "reveal_model"),
+        (act.DeleteModel("r", "m"), "delete_model"),
+        (act.Requeue("r", "t", "q"), "enqueue"),
+    ],
 )
-def test_an_ended_run_is_closed_once_its_task_is_not_in_progress(status: TaskStatus, closed: bool) -> None:
-    first = accepted()
-    run = first.run_id
-    failed = ev.AttemptFailed.model_validate({"run_id": run, "attempt": 1, "reason": "clearml_rejected"})
-    end = pl.run_end(state_after(first, dispatched(run), failed), NOW)
-    state = state_after(first, dispatched(run), failed, end)
-    known = _perform(World(now_status=status), pl.ReadStatus(run, "task-1"), state)
-    assert (known.closed, known.status) == (closed, status)
+def test_sweeping_changes_nothing_that_is_known_and_a_refusal_is_left_to_the_next_survey(
+    action: act.Action, call: str
+) -> None:
+    known = Known(attempt=1, task_id="t", status=TaskStatus.QUEUED)
+    world = World()
+    assert _perform(world, action, None, known) == known
+    assert [name for name, _ in world.calls] == [call]
+    assert _perform(World(fails={call: Refused("wrong_status", "no")}), action, None, known) == known
+    assert _perform(World(fails={call: NotDone()}), action, None, known).retry_at > NOW
 
 
 def test_a_lost_conflict_is_kept_as_a_dead_letter_before_it_is_answered() -> None:
     world = World()
-    (action,) = pl.reject_conflicts([accepted()], {}, frozenset(), 0.0)
+    (action,) = reject_conflicts([accepted()], {}, frozenset(), 0.0)
     known = _perform(world, action, None)
     assert [name for name, _ in world.calls] == ["put", "append"]
     assert known.visible_by > NOW

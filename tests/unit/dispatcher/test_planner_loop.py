@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,15 @@ import pytest
 
 from tests.unit.dispatcher.test_run_index import Log, accepted
 from trainyard_dispatcher import planner_loop
+from trainyard_dispatcher.actions import Action, Create, runs_of
+from trainyard_dispatcher.known import Known, Limits
+from trainyard_dispatcher.lead import Lead
 from trainyard_dispatcher.metrics import DispatcherMetrics
-from trainyard_dispatcher.plan import Action, Create, Known, Limits, Search
 from trainyard_dispatcher.planner_loop import MAX_INTERNAL_ERRORS, PlannerLoop
+from trainyard_dispatcher.ports import NotDone, Survey
 from trainyard_dispatcher.routing import Routing
 from trainyard_dispatcher.run_index import RunIndex
+from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.kafka.records import LogUnavailable
 from trainyard_runtime.projection import Projection
 from trainyard_schemas.lifecycle import RunState
@@ -35,7 +39,7 @@ class Recorder:
         self, action: Action, states: Mapping[str, RunState], known: Mapping[str, Known], clock: Callable[[], float]
     ) -> dict[str, Known]:
         self.actions.append(action)
-        runs = action.run_ids if isinstance(action, Search) else (action.run_id,)
+        runs = runs_of(action)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         await asyncio.sleep(0.001)
@@ -50,13 +54,13 @@ class Scene:
 
     def __init__(self, folder: Path, runs: int, executor: Recorder, ends: Callable[[], Any] | None = None) -> None:
         self.log = Log()
+        self.surveys = 0
         self.facts = [accepted(offset=number) for number in range(runs)]
         for fact in self.facts:
             self.log.add(fact)
         self.index = RunIndex(
             Projection(folder / "p.sqlite", identity="one"),
             "t.runs.lifecycle",
-            lambda: 0.0,
             requests="t.runs.requested",
         )
         self.index.load({0: 0}, {0: runs})
@@ -69,12 +73,20 @@ class Scene:
         self.loop = PlannerLoop(
             self.index,
             executor,  # type: ignore[arg-type]
-            ROUTING,
-            Limits(max_queue_depth=1_000),
+            lambda ends: Lead(ends, ROUTING, Limits(max_queue_depth=1_000), Vigil()),
             DispatcherMetrics(),
             ends=log_ends,
+            survey=self.survey,
+            survey_every_s=0.02,
             concurrency=4,
         )
+
+    async def survey(self, task_ids: Sequence[str]) -> Survey:
+        """ClearML, which is away at first and empty then."""
+        self.surveys += 1
+        if self.surveys < 3:
+            raise NotDone("away")
+        return Survey({}, (), frozenset())
 
 
 async def _run_until(scene: Scene, condition: Callable[[], bool]) -> None:
@@ -102,6 +114,20 @@ def test_a_standby_does_nothing_and_a_leader_acts_within_its_bound(tmp_path: Pat
         await _run_until(scene, lambda: len(scene.executor.actions) >= 20)
         assert {a.run_id for a in scene.executor.actions if isinstance(a, Create)} == {f.run_id for f in scene.facts}
         assert scene.executor.most_under_way == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_leader_surveys_clearml_again_after_it_was_away_and_a_standby_does_not(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        scene = Scene(tmp_path, 0, Recorder())
+        running = asyncio.create_task(scene.loop.run())
+        await asyncio.sleep(0.1)
+        assert scene.surveys == 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        scene.loop.lead(True)
+        await _run_until(scene, lambda: scene.surveys >= 5)
 
     asyncio.run(scenario())
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from trainyard_dispatcher.intake import answer
-from trainyard_dispatcher.plan import conflict_answer
-from trainyard_dispatcher.run_index import KEEP_ENDED_S, RunIndex
+from trainyard_dispatcher.run_ends import conflict_answer
+from trainyard_dispatcher.run_index import RunIndex
 from trainyard_dispatcher.state_codec import decode_state, encode_state
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Projection
@@ -56,8 +56,8 @@ def accepted(offset: int = 0, **changes: Any) -> ev.RunAccepted:
 
 @pytest.fixture
 def open_index(tmp_path: Path) -> Callable[..., RunIndex]:
-    def opened(log: Log, *, identity: str = "one", now: float = NOW) -> RunIndex:
-        index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, lambda: now, requests=REQUESTS)
+    def opened(log: Log, *, identity: str = "one") -> RunIndex:
+        index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, requests=REQUESTS)
         index.load({PARTITION: 0}, {PARTITION: len(log.records)})
         return index
 
@@ -109,7 +109,7 @@ def test_replay_gives_the_same_bytes_as_the_live_projection(tmp_path: Path) -> N
 
     def stored(name: str, batch: int) -> list[tuple[str, bytes]]:
         projection = Projection(tmp_path / name, identity="one")
-        index = RunIndex(projection, TOPIC, lambda: NOW, requests=REQUESTS)
+        index = RunIndex(projection, TOPIC, requests=REQUESTS)
         index.load({PARTITION: 0}, {PARTITION: len(log.records)})
         for start in range(0, len(log.records), batch):
             index.fold(log.records[start : start + batch])
@@ -140,8 +140,6 @@ def test_a_late_record_of_a_run_that_left_memory_meets_its_state(open_index: Cal
     log.add(ev.RunCancelled.model_validate(end | {"reason": Reason.USER}))
     index = open_index(log)
     index.fold(log.records)
-    assert index.states[run.run_id].is_ended
-    index.release(run.run_id)
     assert run.run_id not in index.states
     before_the_flush = index.state_of(run.run_id)
     asyncio.run(index.flush())
@@ -153,31 +151,22 @@ def test_a_late_record_of_a_run_that_left_memory_meets_its_state(open_index: Cal
     assert run.run_id not in index.states
 
 
-def test_ended_runs_leave_memory_after_a_while_and_open_ones_stay(open_index: Callable[..., RunIndex]) -> None:
+def test_a_run_is_waited_for_until_the_log_tells_of_it(open_index: Callable[..., RunIndex]) -> None:
     log = Log()
-    first, second = accepted(idempotency_key="a"), accepted(offset=1, idempotency_key="b")
-    end = {
-        "run_name": "abc",
-        "project": "p",
-        "trainer": "t",
-        "attempt": 1,
-        "accepted_at": "",
-        "ended_at": "",
-        "reason": "internal",
-    }
-    log.add(first)
-    log.add(second)
-    log.add(ev.AttemptDispatched.model_validate(_fields(first.run_id, queue="cpu", queue_id="q1")))
-    log.add(ev.AttemptFailed.model_validate(_fields(first.run_id, reason=Reason.INTERNAL)))
-    log.add(ev.RunFailed.model_validate(end | {"run_id": first.run_id}))
-    index = open_index(log, now=NOW + KEEP_ENDED_S - 1)
-    index.fold(log.records)
-    index.release_old()
-    assert index.states.keys() == {first.run_id, second.run_id}
-    asyncio.run(index.flush())
-    later = open_index(log, now=NOW + KEEP_ENDED_S + 1)
-    later.release_old()
-    assert later.states.keys() == {second.run_id}
+    run = accepted(idempotency_key="a")
+    index = open_index(log)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(index.knows(run.run_id))
+        await asyncio.sleep(0)
+        index.fold([log.add(accepted(offset=1, idempotency_key="other"))])
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        index.fold([log.add(run)])
+        async with asyncio.timeout(5):
+            await waiting
+
+    asyncio.run(scenario())
 
 
 def test_a_conflict_waits_for_its_answer_over_a_restart(open_index: Callable[..., RunIndex]) -> None:

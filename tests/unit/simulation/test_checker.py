@@ -11,7 +11,7 @@ import pytest
 from trainyard_dispatcher.ports import TaskStatus
 from trainyard_schemas import events as ev
 from trainyard_schemas.events import Event
-from trainyard_simulation.checker import check, litter
+from trainyard_simulation.checker import check
 from trainyard_simulation.clearml import Entry
 from trainyard_simulation.evidence import Evidence, TaskLeft
 from trainyard_simulation.producers import Kind
@@ -124,7 +124,7 @@ def test_a_commit_beyond_the_end_is_found(healthy: Evidence) -> None:
 
 def test_an_entry_of_a_task_that_did_not_win_is_found(healthy: Evidence) -> None:
     first = healthy.executions[0]
-    tasks = dict(healthy.tasks) | {"task-999": TaskLeft(first.run_id, first.attempt, TaskStatus.CREATED)}
+    tasks = dict(healthy.tasks) | {"task-999": TaskLeft(first.run_id, first.attempt, TaskStatus.STOPPED)}
     entry = Entry("task-999", "planner-1", TaskStatus.CREATED, blind=False)
     assert broken(replace(healthy, tasks=tasks, entries=(*healthy.entries, entry))) == {2}
 
@@ -159,14 +159,49 @@ def test_a_task_left_in_a_queue_is_found(healthy: Evidence) -> None:
     assert broken(replace(healthy, queued_now=(healthy.executions[0].task_id,))) == {8}
 
 
-def test_a_task_left_open_after_its_run_ended_is_found(healthy: Evidence) -> None:
+@pytest.mark.parametrize("status", [TaskStatus.CREATED, TaskStatus.QUEUED, TaskStatus.IN_PROGRESS])
+def test_a_task_left_open_after_its_run_ended_is_found(healthy: Evidence, status: TaskStatus) -> None:
     def left(**change: Any) -> Evidence:
-        tasks = {t: replace(task, status=TaskStatus.IN_PROGRESS, **change) for t, task in healthy.tasks.items()}
+        tasks = {t: replace(task, status=status, **change) for t, task in healthy.tasks.items()}
         return replace(healthy, tasks=tasks)
 
     assert broken(left()) == {8}
-    assert broken(left(reopened=True)) == set()
-    assert litter(left(reopened=True)) == len(healthy.tasks)
+    assert broken(left(is_ours=False)) == set(), "a user's clone is the user's"
+    assert broken(replace(left(), deleted=frozenset(healthy.tasks))) == set()
+
+
+def test_two_attempts_that_compute_at_the_same_time_are_found(healthy: Evidence) -> None:
+    def with_spans(second: tuple[float, float], *, attempt: int = 2) -> set[int]:
+        first = replace(healthy.executions[0], spans=[(10.0, 20.0)])
+        other = replace(first, attempt=attempt, spans=[second])
+        return {v.invariant for v in check(replace(healthy, executions=(first, other))) if "same time" in v.message}
+
+    assert with_spans((19.9, 30.0)) == {3}
+    assert with_spans((20.0, 30.0)) == set()
+    assert with_spans((19.9, 30.0), attempt=1) == set(), "one attempt may be frozen and thawed"
+
+
+def test_a_run_that_was_cancelled_for_no_reason_is_found(healthy: Evidence) -> None:
+    def change(event: Event) -> list[Event]:
+        if not isinstance(event.fact, ev.RunCompleted):
+            return [event]
+        common = event.fact.model_dump(exclude={"state"})
+        end = ev.RunCancelled.model_validate(common | {"reason": "user"})
+        cancelled = ev.AttemptCancelled(run_id=end.run_id, attempt=end.attempt)
+        return [replace(event, fact=cancelled), replace(event, fact=end)]
+
+    lifecycle = mapped(without(healthy.lifecycle, lambda f: isinstance(f, ev.AttemptSucceeded)), change)
+    evidence = replace(healthy, lifecycle=lifecycle, shown_models={}, completed=None)
+    assert broken(evidence) == {1}
+    runs = frozenset(e.fact.run_id for events in lifecycle.values() for e in events)
+    assert broken(replace(evidence, meddled_with=runs)) == set()
+
+
+def test_a_model_that_should_not_or_cannot_be_seen_is_found(healthy: Evidence) -> None:
+    assert broken(replace(healthy, shown_models={})) == {8}
+    run_id = next(iter(healthy.shown_models))
+    more = dict(healthy.shown_models) | {run_id: healthy.shown_models[run_id] | {"another claim"}}
+    assert broken(replace(healthy, shown_models=more)) == {3}
 
 
 def test_rubbish_that_was_accepted_is_found(healthy: Evidence) -> None:

@@ -210,17 +210,44 @@ def test_a_paused_process_resumes_later_while_the_server_goes_on() -> None:
     assert late > 0
 
 
-def test_a_shielded_process_does_not_die() -> None:
-    kernel = Kernel(1, chances=chances(crash=1.0, mortal=frozenset({"p"})))
+def test_what_is_sent_to_a_server_that_is_away_or_by_a_process_that_is_cut_off_does_not_arrive() -> None:
+    kernel = Kernel(1)
+    answers: list[str] = []
 
     async def program(process: Process) -> None:
-        process.shielded = True
-        for _ in range(50):
-            await Call("read", lambda: None)
+        kernel.away_until["broker"] = kernel.now + 5.0
+        for server in ("broker", "clearml"):
+            for _ in range(2):
+                try:
+                    await Call("read", lambda: "yes", unavailable=lambda: Absent(), server=server)
+                    answers.append(f"{server} answers")
+                except Absent:
+                    answers.append(f"{server} is away")
+                    process.cut_off_until = 0.0
+                await Sleep(6.0)
+            process.cut_off_until = kernel.now + 3.0
 
-    host = run(kernel, program)
-    assert host.incarnation == 1
-    assert not kernel.coverage
+    run(kernel, program)
+    assert answers == ["broker is away", "broker answers", "clearml is away", "clearml answers"]
+
+
+def test_a_task_that_was_closed_hears_no_more() -> None:
+    kernel = Kernel(1)
+    heard: list[float] = []
+
+    async def beside() -> None:
+        while True:
+            await Sleep(1.0)
+            heard.append(kernel.now)
+
+    async def program(process: Process) -> None:
+        task = kernel.spawn(process, beside(), "beside")
+        await Sleep(3.5)
+        task.close()
+        await Sleep(5.0)
+
+    run(kernel, program)
+    assert len(heard) == 3
 
 
 def test_a_mortal_process_dies_where_chance_wants_it() -> None:

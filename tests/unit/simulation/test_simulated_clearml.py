@@ -18,7 +18,7 @@ QUEUE = "q-cpu"
 
 @pytest.fixture
 def server() -> ClearML:
-    return ClearML(Kernel(1), ["cpu"])
+    return ClearML(Kernel(1), ["cpu"], "default")
 
 
 def in_status(server: ClearML, status: TaskStatus) -> str:
@@ -122,10 +122,46 @@ def test_a_second_enqueue_is_blind_until_its_sender_saw_the_task_created(server:
     assert not server.ledger.entries[-1].blind
 
 
-def test_a_late_started_reopens_a_closed_task_and_is_told_from_the_first(server: ClearML) -> None:
+def test_a_survey_sees_what_is_open_and_what_stands_in_a_queue(server: ClearML) -> None:
+    queued, popped, ended = (server.create(BODY) for _ in range(3))
+    server.started(ended)
+    server.end(ended, TaskStatus.COMPLETED)
+    for task_id in (popped, queued):
+        server.enqueue(task_id, QUEUE, "p-1", blind=False)
+    server.pop([QUEUE], "w")
+    clone = server.clone(queued)
+    foreign = server.create({"name": "n", "hyperparams": {}})
+    survey = server.survey([queued, ended, "gone"], "p-1")
+    assert {t: seen.status for t, seen in survey.asked.items()} == {
+        queued: TaskStatus.QUEUED,
+        ended: TaskStatus.COMPLETED,
+    }
+    assert {t.task_id for t in survey.open_tasks} == {queued, popped, clone}
+    assert foreign not in survey.asked
+    assert survey.entries == {queued}
+    (seen,) = (t for t in survey.open_tasks if t.task_id == clone)
+    assert (seen.parent, seen.attempt) == (queued, 1)
+    assert seen.run_id not in ("r", "")
+
+
+def test_a_popped_task_that_a_survey_saw_in_no_queue_is_no_blind_second_entry(server: ClearML) -> None:
+    port = SimulatedTasks(server, Process("p", 1))
     task_id = server.create(BODY)
-    server.started(task_id)
-    assert not server.tasks[task_id].reopened
-    server.end(task_id, TaskStatus.COMPLETED)
-    server.started(task_id)
-    assert server.tasks[task_id].reopened
+    sent(port, task_id, None)
+    server.pop([QUEUE], "w")
+    server.survey([task_id], "p-1")
+    sent(port, task_id, None)
+    assert [e.blind for e in server.ledger.entries] == [False, False]
+
+
+def test_what_users_do_changes_the_task(server: ClearML) -> None:
+    task_id = server.create(BODY)
+    server.enqueue(task_id, QUEUE, "a user", blind=False)
+    with pytest.raises(Refused, match="queued"):
+        server.delete(task_id)
+    server.reset(task_id, by_us=False)
+    assert server.tasks[task_id].status is TaskStatus.CREATED
+    assert not any(server.queues.values())
+    server.delete(task_id)
+    assert task_id not in server.tasks
+    assert server.find(["r"]) == []
