@@ -8,7 +8,8 @@ from typing import Any
 
 from trainyard_runtime.logs import bound, get_logger
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.ports import Ending, Job, Publisher, PublishFailed, Training
+from trainyard_trainer_worker.lease import Lease
+from trainyard_trainer_worker.ports import ClaimVoid, Ending, Job, Publisher, PublishFailed, Training
 from trainyard_trainer_worker.spec import Detail, Failed, Outcome, Succeeded
 
 
@@ -18,11 +19,11 @@ class AnsweringTraining:
     def __init__(self, inner: Training) -> None:
         self._inner = inner
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, job: Job, lease: Lease) -> Outcome:
         """See ports.Training."""
         with _bound_to(job):
             try:
-                return await self._inner.run(job)
+                return await self._inner.run(job, lease)
             except Exception as error:  # noqa: BLE001 - logged, and answered as the attempt's outcome
                 get_logger().error("training broke", action="train", exc_info=error)
                 return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke: {type(error).__name__}")
@@ -34,12 +35,16 @@ class AnsweringPublisher:
     def __init__(self, inner: Publisher) -> None:
         self._inner = inner
 
-    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+    async def reveal(self, results: Mapping[str, Any]) -> None:
+        """See ports.Publisher."""
+        await self._inner.reveal(results)
+
+    async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
         """See ports.Publisher."""
         with _bound_to(job):
             try:
-                return await self._inner.publish(job, outcome)
-            except (PublishFailed, Ending):
+                return await self._inner.publish(job, outcome, lease)
+            except (PublishFailed, Ending, ClaimVoid):
                 raise
             except Exception as error:
                 get_logger().error("publishing broke", action="publish", exc_info=error)

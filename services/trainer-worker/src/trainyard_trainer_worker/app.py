@@ -21,12 +21,13 @@ from trainyard_trainer_worker.clearml_queue import ClearMLQueues, Popped
 from trainyard_trainer_worker.clearml_tasks import ClearMLTasks
 from trainyard_trainer_worker.folders import Folders
 from trainyard_trainer_worker.heartbeats import heartbeat_sender
-from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, wake_on_queued
+from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
+from trainyard_trainer_worker.kafka_requests import KafkaRequests
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.outcomes import Outcomes
 from trainyard_trainer_worker.ports import Ending, Ports
-from trainyard_trainer_worker.protocol import Handled, Worker, close_task, handle
-from trainyard_trainer_worker.serving import Serving, StoppablePatience
+from trainyard_trainer_worker.protocol import Handled, Worker, handle, settle
+from trainyard_trainer_worker.serving import Serving, StoppablePatience, beside
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SERVICE = "trainer-worker"
@@ -71,7 +72,8 @@ class TrainerWorker:
     ) -> None:
         settings, work_dir = self._settings, self._folders.work
         worker = Worker(settings.name(), uuid.uuid4().hex, self._kafka.topic_prefix, settings.default_deadline_s)
-        patience = StoppablePatience(stopping)
+        news = News(self._kafka, settings.queues)
+        patience = StoppablePatience(stopping, news)
         log = KafkaLifecycle(self._kafka, writer, reader)
         outcomes = Outcomes(self._kafka, writer, outbox, patience)
         queues = ClearMLQueues(client, worker.name, settings.queues)
@@ -94,11 +96,13 @@ class TrainerWorker:
         )
         ports = Ports(
             log=log,
+            requests=KafkaRequests(self._kafka, writer),
             tasks=ClearMLTasks(client),
             training=AnsweringTraining(runner),
             publisher=AnsweringPublisher(publisher),
             outbox=outcomes,
             patience=patience,
+            beside=beside,
             new_claim=lambda: uuid.uuid4().hex,
         )
 
@@ -111,6 +115,8 @@ class TrainerWorker:
         serving = Serving(
             queues, log, handle_popped, metrics, poll_s=settings.poll_s, work_dir=work_dir, stopping=stopping
         )
+
+        news.on_queued = serving.wake
 
         def readiness() -> Readiness:
             checks = {
@@ -129,7 +135,7 @@ class TrainerWorker:
         background = [
             asyncio.create_task(serving.watch_log(), name="watch-log"),
             asyncio.create_task(serving.report_for_ever(), name="report"),
-            asyncio.create_task(wake_on_queued(self._kafka, settings.queues, serving.wake), name="wake"),
+            asyncio.create_task(news.listen(), name="news"),
             asyncio.create_task(_wake_at_end(stopping, serving), name="wake-at-end"),
         ]
         work = asyncio.create_task(_work(outcomes, serving, ports), name="serve")
@@ -156,7 +162,7 @@ def build(
 async def _work(outcomes: Outcomes, serving: Serving, ports: Ports) -> None:
     try:
         for event in await outcomes.replay():
-            await close_task(event, ports)
+            await settle(event, ports)
         outcomes.settle()
     except Ending:
         return

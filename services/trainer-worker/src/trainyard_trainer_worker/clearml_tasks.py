@@ -13,12 +13,16 @@ from trainyard_runtime.clearml import (
     ClearMLUnknownOutcome,
     Subcode,
 )
-from trainyard_trainer_worker.ports import PoppedTask, TasksRefused, TasksUnavailable
+from trainyard_trainer_worker.ports import PoppedTask, TaskEnd, TasksRefused, TasksUnavailable
 
 T = TypeVar("T")
 
 FIELDS: Final = ("id", "name", "status", "parent", "project", "hyperparams")
-DONE: Final = {True: ("completed", "published", "closed"), False: ("failed",)}
+DONE: Final = {
+    TaskEnd.COMPLETED: ("completed", "published", "closed"),
+    TaskEnd.FAILED: ("failed",),
+    TaskEnd.STOPPED: ("stopped", "completed", "failed", "published", "closed"),
+}
 STATUS_MESSAGE_MAX = 1_000
 
 
@@ -73,12 +77,17 @@ class ClearMLTasks:
         """See ports.Tasks."""
         await translated(self._client.task_started(task_id, reason="claimed by a trainer worker"))
 
-    async def close(self, task_id: str, *, succeeded: bool, reason: str, message: str) -> None:
+    async def close(self, task_id: str, end: TaskEnd, *, reason: str, message: str) -> None:
         """See ports.Tasks."""
-        end = self._client.task_completed if succeeded else self._client.task_failed
+        calls = {
+            TaskEnd.COMPLETED: self._client.task_completed,
+            TaskEnd.FAILED: self._client.task_failed,
+            TaskEnd.STOPPED: self._client.task_stopped,
+        }
+        set_status = calls[end]
         text = message[:STATUS_MESSAGE_MAX]
         try:
-            await end(task_id, reason=reason, message=text)
+            await set_status(task_id, reason=reason, message=text)
         except ClearMLRefused as refusal:
             if refusal.subcode != Subcode.WRONG_STATUS:
                 raise TasksRefused(str(refusal)) from refusal
@@ -87,7 +96,7 @@ class ClearMLTasks:
         else:
             return
         now = await self.read(task_id)
-        if now is None or now.status in DONE[succeeded]:
+        if now is None or now.status in DONE[end]:
             return
         await self.started(task_id)
-        await translated(end(task_id, reason=reason, message=text))
+        await translated(set_status(task_id, reason=reason, message=text))

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Collection
 
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter, tail
-from trainyard_runtime.kafka.records import LogUnavailable, OffsetGone
+from trainyard_runtime.kafka.records import LogUnavailable, OffsetGone, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.errors import ContractError
@@ -41,9 +41,11 @@ class KafkaLifecycle:
             headers=headers,
         )
 
-    async def read_run(self, run_id: str, from_offset: int) -> RunRecords:
+    async def read_run(self, run_id: str, from_offset: int | None) -> RunRecords:
         """See ports.Log. Nothing at all where the log no longer holds `from_offset`."""
         partition, key = partition_of(run_id, RUN_PARTITIONS), run_id.encode()
+        if from_offset is None:
+            from_offset = (await self._reader.first_offsets(self._topic)).get(partition, 0)
         try:
             records = await self._reader.read_to_end(self._topic, partition, from_offset)
         except OffsetGone:
@@ -68,18 +70,53 @@ class KafkaLifecycle:
         return True
 
 
-async def wake_on_queued(settings: KafkaSettings, queues: Collection[str], wake: Callable[[], None]) -> None:
-    """Call `wake` whenever an attempt was queued on one of `queues`. Never returns; polling is the fallback."""
-    topic = settings.topic(TopicName.RUNS_LIFECYCLE)
-    log = get_logger(component="wake")
-    while True:
+class News:
+    """One tail of `runs.lifecycle` for the whole process: wakes whoever waits for an attempt on the queues that are
+    served, or for anything new of a run. A record may be missed while Kafka is away: it is never the only source."""
+
+    def __init__(self, settings: KafkaSettings, queues: Collection[str]) -> None:
+        self._settings = settings
+        self._topic = settings.topic(TopicName.RUNS_LIFECYCLE)
+        self._queues = queues
+        self._of_run: dict[str, asyncio.Event] = {}
+        self._log = get_logger(component="news")
+        self.on_queued: Callable[[], None] = lambda: None
+
+    async def of_run(self, run_id: str, at_most_s: float) -> None:
+        """Wait for a record of this run, `at_most_s` seconds. One waits for each run."""
+        event = self._of_run.setdefault(run_id, asyncio.Event())
         try:
-            async for records in tail(settings, [topic], client_id="trainyard-trainer-worker-wake", on_ready=wake):
-                if any(_queued_on(record.value, record.headers, queues) for record in records):
-                    wake()
-        except LogUnavailable as problem:
-            log.warning("not woken by the log", action="wake", error=str(problem))
-            await asyncio.sleep(WAKE_RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), at_most_s)
+        finally:
+            event.clear()
+
+    def forget(self, run_id: str) -> None:
+        """Nobody waits for this run any more."""
+        self._of_run.pop(run_id, None)
+
+    async def listen(self) -> None:
+        """Never returns; polling is the fallback."""
+        while True:
+            try:
+                async for records in tail(
+                    self._settings,
+                    [self._topic],
+                    client_id="trainyard-trainer-worker-news",
+                    on_ready=lambda: self.on_queued(),
+                ):
+                    self._take(records)
+            except LogUnavailable as problem:
+                self._log.warning("not woken by the log", action="listen", error=str(problem))
+                await asyncio.sleep(WAKE_RETRY_S)
+
+    def _take(self, records: list[Record]) -> None:
+        for record in records:
+            event = self._of_run.get((record.key or b"").decode("ascii", "replace"))
+            if event is not None:
+                event.set()
+        if any(_queued_on(record.value, record.headers, self._queues) for record in records):
+            self.on_queued()
 
 
 def _queued_on(value: bytes | None, headers: tuple[tuple[str, bytes | None], ...], queues: Collection[str]) -> bool:

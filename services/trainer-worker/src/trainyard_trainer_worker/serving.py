@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from trainyard_runtime.clock import steady
 from trainyard_runtime.logs import bound, get_logger
 from trainyard_trainer_worker.clearml_queue import REPORT_EVERY_S, ClearMLQueues, Popped
-from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle
+from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.ports import Ending
 from trainyard_trainer_worker.protocol import Handled
+
+T = TypeVar("T")
 
 LOG_CHECK_S: Final = 5.0
 NOT_READY_CHECK_S: Final = 0.25
@@ -31,12 +34,21 @@ def pause_s(tries: int) -> float:
 class StoppablePatience:
     """The protocol's time: pauses of 0.1 s, doubling up to 10 s, cut short by the end of the process."""
 
-    def __init__(self, stopping: asyncio.Event) -> None:
+    def __init__(self, stopping: asyncio.Event, news: News) -> None:
         self._stopping = stopping
+        self._news = news
 
     def now(self) -> float:
         """See ports.Patience."""
         return time.time()
+
+    def steady(self) -> float:
+        """See ports.Patience."""
+        return steady()
+
+    async def news(self, run_id: str, at_most_s: float) -> None:
+        """See ports.Patience. The end of the process is for the training to notice, which ends the waiting too."""
+        await self._news.of_run(run_id, at_most_s)
 
     async def wait(self, tries: int) -> None:
         """See ports.Patience."""
@@ -44,6 +56,23 @@ class StoppablePatience:
             await asyncio.wait_for(self._stopping.wait(), pause_s(tries))
         if self._stopping.is_set():
             raise Ending
+
+
+async def beside(background: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
+    """See ports.Beside. A bug in `background` ends `work` too: nothing may be computed under an unkept claim."""
+    keeping = asyncio.create_task(background, name="keep-claim")
+    working = asyncio.create_task(work, name="attempt")
+    try:
+        await asyncio.wait([keeping, working], return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done() and keeping.exception() is not None:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            keeping.result()
+        return await working
+    finally:
+        for task in (keeping, working):
+            task.cancel()
+        await asyncio.gather(keeping, working, return_exceptions=True)
 
 
 class Serving:
