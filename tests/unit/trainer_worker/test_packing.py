@@ -31,7 +31,11 @@ def packed(folder: Path, values: list[float]) -> tuple[Path, str]:
     predictions = Predictions(np.array(values), None)
     manifest = {"classes": [], "prediction_sha256": packing.prediction_hash(predictions)}
     file = packing.pack(
-        folder / "model.tar.gz", manifest, COLUMNS, pickle.dumps(model), packing.sample_of(ROWS, predictions)
+        folder / "model.tar.gz",
+        manifest,
+        COLUMNS,
+        packing.pickled(pickle.dumps(model)),
+        packing.sample_of(ROWS, predictions),
     )
     return folder / file.path, file.sha256
 
