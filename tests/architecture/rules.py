@@ -84,6 +84,7 @@ PURE = (
     "trainyard_trainer_worker.ports",
     "trainyard_trainer_worker.spec",
     "trainyard_trainer_worker.marker",
+    "trainyard_trainer_worker.model_facts",
     "trainyard_trainer_worker.model_naming",
     "trainyard_trainer_worker.results",
     "trainyard_trainer_worker.child_events",

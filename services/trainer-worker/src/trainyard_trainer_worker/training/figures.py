@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from trainyard_trainer_worker.training.evaluation import Floats, Ints, Predictions
 
-MEDIA_TYPE = "application/vnd.plotly.v1+json"
 MAX_CLASSES = 20
 MAX_POINTS = 400
 MAX_BARS = 25

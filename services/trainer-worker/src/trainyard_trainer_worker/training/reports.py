@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainyard_trainer_worker.model_facts import PLOTLY
 from trainyard_trainer_worker.spec import Artifact, clean
 from trainyard_trainer_worker.trainers.base import FittedModel
 from trainyard_trainer_worker.training import figures
@@ -77,7 +78,7 @@ class Reports:
     def _figure(self, figure: figures.Figure) -> None:
         from trainyard_trainer_worker.training import plots  # matplotlib takes half a second to import
 
-        self._json(f"{figure.name}_data", f"{figure.name}.json", figure.to_json(), figures.MEDIA_TYPE)
+        self._json(f"{figure.name}_data", f"{figure.name}.json", figure.to_json(), PLOTLY)
         plots.draw(figure, self._work_dir / f"{figure.name}.png")
         self._add(figure.name, f"{figure.name}.png", PNG)
 
