@@ -33,6 +33,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "autogluon": (
         "trainyard_trainer_worker.trainers.autogluon",
         "trainyard_trainer_worker.trainers.autogluon_args",
+        "trainyard_trainer_worker.trainers.autogluon_control",
         "trainyard_trainer_worker.trainers.autogluon_model",  # what a saved model needs, without what trains one
     ),
     "flaml": ("trainyard_trainer_worker.trainers.flaml",),

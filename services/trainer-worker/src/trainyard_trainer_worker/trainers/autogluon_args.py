@@ -88,8 +88,8 @@ def _presets(value: object) -> str | None:
     known = {**{name: name for name in tabular_presets_dict}, **tabular_presets_alias}
     offered = [name for name in known if not known[name].startswith(_PRESETS_WITH_MORE_NEEDS)]
     for name in asked:
-        if name not in offered:
-            needs = " (it needs a GPU or libraries that this worker does not have)" if name in known else ""
+        if not isinstance(name, str) or name not in offered:
+            needs = " (it needs a GPU or libraries that this worker does not have)" if str(name) in known else ""
             return f"holds {clean(name, 40)}, which is not offered{needs}; use {', '.join(offered)}"
     return None
 
