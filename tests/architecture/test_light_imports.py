@@ -9,8 +9,8 @@ import sys
 import pytest
 
 HEAVY = (
-    "aiokafka", "clearml", "fastapi", "faststream", "flaml", "jgo", "kafka", "lightgbm", "numpy", "pandas", "rich",
-    "sklearn", "starlette", "structlog", "typer", "uvicorn",
+    "aiokafka", "autogluon", "clearml", "fastapi", "faststream", "flaml", "jgo", "kafka", "lightgbm", "matplotlib",
+    "numpy", "pandas", "rich", "sklearn", "starlette", "structlog", "typer", "uvicorn",
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def test_the_demo_trains_every_run_above_its_floor_and_leaves_a_stack_that_it_di
         assert {"run_id", "run_name", "trainer", "metric", "value", "baseline", "seconds", "model"} <= run.keys()
         assert {"queue", "fit", "total"} <= run["seconds"].keys()
         assert run["model"]["uri"].startswith("http://")
-    assert {run["trainer"] for run in runs} == {"flaml", "sklearn"}
+    assert {run["trainer"] for run in runs} == {"autogluon", "flaml", "sklearn"}
     assert "attempt succeeded" in done.stderr
     assert stack.status()["services"] == before["services"]
 

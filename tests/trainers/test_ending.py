@@ -22,6 +22,11 @@ from trainyard_trainer_worker.spec import AttemptSpec, Outcome, Stopped
 
 DATA = "examples/breast_cancer.csv"
 LONG_FLAML = body("flaml", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300)
+ENDLESS = {"num_boost_round": 10**7, "learning_rate": 1e-7, "ag.early_stop": 10**9}
+LONG_AUTOGLUON = {
+    **body("autogluon", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300),
+    "extras": {"autogluon": {"fit_args": {"hyperparameters": {"GBM": [{"num_boost_round": 20}, ENDLESS]}}}},
+}
 LONG_SKLEARN = {
     **body("sklearn", "diagnosis", "classification", "log_loss", uri=DATA, time_budget_s=300),
     "extras": {"sklearn": {"estimator": "gradient_boosting", "params": {"n_estimators": 1_000_000}}},
@@ -37,7 +42,9 @@ def wait_until_gone(pids: list[int], limit_s: float) -> list[int]:
     return alive
 
 
-@pytest.mark.parametrize("request_body", [LONG_FLAML, LONG_SKLEARN], ids=["flaml", "sklearn"])
+@pytest.mark.parametrize(
+    "request_body", [LONG_FLAML, LONG_SKLEARN, LONG_AUTOGLUON], ids=["flaml", "sklearn", "autogluon"]
+)
 def test_a_stop_in_the_middle_of_a_fit_takes_less_than_two_seconds(
     tmp_path: Path, request_body: dict[str, object]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 
@@ -20,9 +21,9 @@ REQUESTS = sorted((EXAMPLES / "requests").glob("*.json"))
 FLOORS = {"wine": 0.9, "breast-cancer": 0.95, "diabetes": 66.0, "travel-choice": 0.9}
 
 
-def test_there_are_examples_for_both_trainers_of_every_data_set() -> None:
+def test_there_are_examples_for_every_trainer_of_every_data_set() -> None:
     names = {path.stem for path in REQUESTS}
-    assert names == {f"{data}-{trainer}" for data in FLOORS for trainer in ("sklearn", "flaml")}
+    assert names == {f"{data}-{trainer}" for data in FLOORS for trainer in ("sklearn", "flaml", "autogluon")}
 
 
 @pytest.mark.parametrize("path", REQUESTS, ids=lambda path: path.stem)
@@ -49,6 +50,20 @@ def test_an_example_trains_to_a_model_that_beats_its_baseline(path: Path, train:
     if request["group_key"]:
         assert results["split"]["overlap"] == 0
         assert not {c.name for c in archive.columns} & set(request["group_key"])
+    files = {artifact.name: artifact for artifact in trained.outcome.artifacts}
+    plots = {"regression": {"residuals"}, "classification": {"confusion_matrix"}}[results["task_type"]]
+    plots |= {"roc_curve"} if len(results["classes"]) == 2 else set()
+    plots |= {"feature_importance_plot"}
+    assert plots | {f"{plot}_data" for plot in plots} | {"metrics", "feature_importance"} <= files.keys()
+    assert ("leaderboard" in files) is (request["trainer"] != "sklearn")
+    for artifact in files.values():
+        content = (trained.work_dir / artifact.path).read_bytes()
+        assert (artifact.sha256, artifact.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert artifact.size_bytes < 200_000
+        assert content.startswith(b"\x89PNG") is (artifact.content_type == "image/png")
+    metrics = json.loads((trained.work_dir / files["metrics"].path).read_text())
+    assert metrics["value"] == results["value"] == metrics["metrics"][metrics["metric"]]
+    assert results["seconds"]["report"] < 5
     if request["trainer"] == "flaml":
         log = next(a for a in trained.outcome.artifacts if a.name == "flaml.log")
         assert (trained.work_dir / log.path).read_text().count("validation_loss") == results["summary"]["trials"] > 1

@@ -1,4 +1,4 @@
-"""Properties of a trained attempt that hold for both libraries, on data made to expose them."""
+"""Properties of a trained attempt that hold for every library, on data made to expose them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainyard_trainer_worker.spec import Failed, Succeeded
 from trainyard_trainer_worker.training import datasets, frames, splits
 from trainyard_trainer_worker.training.packing import read
 
-TRAINERS = ("sklearn", "flaml")
+TRAINERS = ("sklearn", "flaml", "autogluon")
 
 
 def mixed_csv(task: str, rows: int = 160) -> str:
@@ -47,7 +47,10 @@ def test_mixed_columns_and_text_labels_are_learned(train_here: Train, trainer: s
     task_type = "regression" if task == "regression" else "classification"
     request = body(trainer, "label", task_type, metric, time_budget_s=100)
     # Bounded by trials, not by time: on a busy machine two seconds are too few for FLAML to learn anything.
-    request["extras"] = {"flaml": {"fit_args": {"max_iter": 12, "estimator_list": ["lgbm"]}}}
+    request["extras"] = {
+        "flaml": {"fit_args": {"max_iter": 12, "estimator_list": ["lgbm"]}},
+        "autogluon": {"fit_args": {"hyperparameters": {"GBM": {}, "XGB": {}, "LR": {}}}},
+    }
     trained = train_here(request, csv=mixed_csv(task))
     results = trained.results
     assert results["value"] > max(0.6, results["baseline"])
@@ -175,6 +178,9 @@ def test_a_growing_ensemble_keeps_the_time_budget(train_here: Train) -> None:
     ("trainer", "change", "reason", "detail"),
     [
         ("flaml", {"dataset": {"uri": "examples/wine.csv", "label": "x"}}, Reason.INVALID_DATASET, "label_missing"),
+        ("autogluon", {"dataset": {"uri": "examples/wine.csv", "label": "x"}}, Reason.INVALID_DATASET, "label_missing"),
+        ("autogluon", {"task_type": "regression", "metric": "rmse"}, Reason.INVALID_DATASET, "label_not_numeric"),
+        ("autogluon", {"metric": "MASE"}, Reason.INVALID_REQUEST, "metric_unknown"),
         ("sklearn", {"dataset": {"uri": "examples/none.csv", "label": "y"}}, Reason.INVALID_DATASET, "file_missing"),
         (
             "sklearn",
@@ -214,7 +220,7 @@ def test_what_cannot_be_trained_fails_with_its_reason(
 def test_an_unknown_trainer_is_refused_with_those_there_are(train_here: Train) -> None:
     failure = train_here(body("weka", "cultivar", "classification", "accuracy", uri="examples/wine.csv")).failure
     assert (failure.reason, failure.detail) == (Reason.INVALID_REQUEST, "trainer_unknown")
-    assert "flaml, sklearn" in failure.message
+    assert "autogluon, flaml, sklearn" in failure.message
 
 
 def test_memory_beyond_the_limit_is_its_own_reason(train: Train) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ from trainyard_schemas.events import AttemptFailed, AttemptStarted, AttemptSucce
 from trainyard_schemas.lifecycle import fold
 from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import EventType, Reason, RunPhase
+from trainyard_trainer_worker.training.packing import read
 
 MAX_IDLE_BYTES = 60 << 20
 
@@ -35,6 +37,8 @@ print("ANSWER " + json.dumps({
               "project": model.project, "published": model.published, "metadata": model.get_all_metadata()},
     "parameters": task.get_parameters(),
     "artifacts": {name: artifact.url for name, artifact in task.artifacts.items()},
+    "hashes": {name: artifact.hash for name, artifact in task.artifacts.items()},
+    "plots": [[plot["metric"], plot["variant"], plot["plot_str"]] for plot in task.get_reported_plots()],
     "archive": Model(model.id).get_local_copy(raise_on_error=True),
 }, default=str))
 """
@@ -60,6 +64,37 @@ def through_the_sdk(stage: Stage, task_id: str) -> dict[str, Any]:
     answer = next(line for line in done.stdout.splitlines() if line.startswith("ANSWER "))
     found: dict[str, Any] = json.loads(answer.removeprefix("ANSWER "))
     return found
+
+
+SUBSCRIBERS_NEED = {
+    "trainer", "task_type", "metric", "value", "baseline", "greater_is_better", "metrics", "baseline_metrics", "model",
+    "artifacts", "dataset", "split", "seconds", "cpu_seconds", "peak_memory_bytes", "worker", "clearml", "versions",
+    "leaderboard", "feature_importance", "verified",
+}  # fmt: skip
+
+
+def test_an_autogluon_run_ends_with_all_that_a_subscriber_needs_and_a_model_that_the_sdk_fetches(stage: Stage) -> None:
+    stage.start_worker()
+    run = stage.dispatch(example("wine-autogluon"))
+    fact = stage.outcome(run.run_id, 120).fact
+    assert isinstance(fact, AttemptSucceeded), fact
+    results: dict[str, Any] = fact.results
+    assert set(results) >= SUBSCRIBERS_NEED
+    assert "left_out" not in results
+    assert results["value"] > 0.9 > results["baseline"]
+    assert results["model"].keys() >= {"id", "name", "version", "uri", "sha256", "bytes"}
+    assert results["peak_memory_bytes"] > 50 << 20
+    assert results["cpu_seconds"] > results["seconds"]["fit"] / 10
+    assert results["dataset"]["sha256"] == hashlib.sha256((ROOT / "examples" / "wine.csv").read_bytes()).hexdigest()
+    for artifact in results["artifacts"]:
+        content = stage.clearml(lambda client, uri=artifact["uri"]: client.read_file(uri))
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (artifact["sha256"], artifact["bytes"])
+    stage.wait_status(run.task_id, "completed")
+    seen = through_the_sdk(stage, run.task_id)
+    assert seen["model"]["name"] == "wine-autogluon"
+    archive = read(Path(seen["archive"]), results["model"]["sha256"])
+    assert archive.format == "autogluon.tabular"
+    assert "validation accuracy" in seen["scalars"]
 
 
 def started(stage: Stage, run_id: str) -> list[AttemptStarted]:
@@ -99,6 +134,12 @@ def test_a_dispatched_attempt_becomes_a_registered_model_that_the_real_sdk_reads
         assert hashlib.sha256(archive.read()).hexdigest() == model["sha256"]
     assert all(part in model["uri"] for part in (run.run_id, "/1/", fact.claim))
     assert seen["artifacts"]["feature_importance"].endswith(".csv")
+    assert seen["hashes"] == {artifact["name"]: artifact["sha256"] for artifact in results["artifacts"]}
+    assert {name for name, _, _ in seen["plots"]} == {"confusion_matrix", "feature_importance_plot"}
+    assert all(json.loads(figure)["data"] for _, _, figure in seen["plots"])
+    metadata = {name: item["value"] for name, item in seen["model"]["metadata"].items()}
+    assert float(metadata["metrics.accuracy"]) == results["metrics"]["accuracy"]
+    assert metadata["artifacts.metrics"] == seen["artifacts"]["metrics"]
     console = "".join(seen["console"])
     assert f"run {run.run_id}, attempt 1" in console
     assert "[trainyard] fit:" in console

@@ -26,10 +26,10 @@ def run(**bounds: float) -> DemoRun:
     return DemoRun(REQUEST, bounds.get("at_least"), bounds.get("at_most"))
 
 
-def test_the_shipped_list_names_valid_requests_of_both_trainers_and_all_data_sets() -> None:
+def test_the_shipped_list_names_valid_requests_of_every_trainer_and_all_data_sets() -> None:
     runs = demo_runs(lambda path: (EXAMPLES / path).read_bytes())
     requests = [parse_request(one.request).request for one in runs]
-    assert {request.trainer for request in requests} == {"flaml", "sklearn"}
+    assert {request.trainer for request in requests} == {"autogluon", "flaml", "sklearn"}
     assert {request.dataset.uri for request in requests} == {
         "examples/wine.csv",
         "examples/breast_cancer.csv",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 from collections.abc import Mapping
@@ -31,7 +32,11 @@ def packed(folder: Path, values: list[float]) -> tuple[Path, str]:
     predictions = Predictions(np.array(values), None)
     manifest = {"classes": [], "prediction_sha256": packing.prediction_hash(predictions)}
     file = packing.pack(
-        folder / "model.tar.gz", manifest, COLUMNS, pickle.dumps(model), packing.sample_of(ROWS, predictions)
+        folder / "model.tar.gz",
+        manifest,
+        COLUMNS,
+        packing.pickled(pickle.dumps(model)),
+        packing.sample_of(ROWS, predictions),
     )
     return folder / file.path, file.sha256
 
@@ -101,6 +106,11 @@ def link(name: str) -> tarfile.TarInfo:
     ("change", "says"),
     [
         ({"../../evil.py": b"x"}, "no place"),
+        ({"a//b": b"x"}, "no place"),
+        ({"a\\b": b"x"}, "no place"),
+        ({"n" * 500: b"x"}, "no place"),
+        ({"extra.py": b"x"}, "no place"),
+        ({packing.MODEL: None}, r"lacks model\.pkl"),
         ({"/etc/cron.d/x": b"x"}, "no place"),
         ({packing.MODEL: link(packing.MODEL)}, "no place"),
         ({packing.SAMPLE: None}, "lacks sample.json"),
@@ -129,3 +139,60 @@ def test_the_command_prints_a_verdict_and_exits_by_it(tmp_path: Path, capsys: py
     assert '"ok": true' in capsys.readouterr().out
     assert main([str(path), "--sha256", "0" * 64]) == 1
     assert main([str(tmp_path / "absent")]) == 1
+
+
+def a_folder(root: Path) -> packing.Saved:
+    """A model of two files, one of them in a folder below."""
+    (root / "models" / "A").mkdir(parents=True)
+    (root / "models" / "A" / "model.pkl").write_bytes(b"inner")
+    (root / "version.txt").write_bytes(b"1")
+    (root / "link").symlink_to("/etc/passwd")
+    return packing.folder(root, "predictor", format="a.library", load="a.library.load('predictor')")
+
+
+def pack_folder(folder: Path, saved: packing.Saved) -> Path:
+    predictions = Predictions(np.array([1.0]), None)
+    manifest = {"classes": [], "prediction_sha256": packing.prediction_hash(predictions)}
+    sample = packing.sample_of([[1.0]], predictions)
+    return folder / packing.pack(folder / "model.tar.gz", manifest, COLUMNS, saved, sample).path
+
+
+def test_a_model_that_is_a_folder_is_packed_the_same_way_every_time_and_without_links(tmp_path: Path) -> None:
+    saved = a_folder(tmp_path / "saved")
+    path = pack_folder(tmp_path, saved)
+    before = path.read_bytes()
+    os.utime(tmp_path / "saved" / "version.txt", (0, 0))
+    again = packing.folder(tmp_path / "saved", "predictor", format=saved.format, load=saved.load)
+    assert pack_folder(tmp_path, again).read_bytes() == before
+    with tarfile.open(path) as tar:
+        assert [(info.name, info.mtime) for info in tar] == [
+            ("manifest.json", 0), ("predictor/models/A/model.pkl", 0), ("predictor/version.txt", 0), ("sample.json", 0)
+        ]  # fmt: skip
+    archive = packing.read(path)
+    assert archive.manifest["model"] == {
+        "format": "a.library",
+        "path": "predictor",
+        "load": "a.library.load('predictor')",
+    }
+    assert archive.files == {"predictor/models/A/model.pkl": b"inner", "predictor/version.txt": b"1"}
+
+
+@pytest.mark.parametrize("name", ["predictor/version.txt", "elsewhere/version.txt"])
+def test_a_file_that_was_changed_or_added_to_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    path = pack_folder(tmp_path, a_folder(tmp_path / "saved"))
+    rewrite(path, {name: b"2"})
+    with pytest.raises(BadArchive, match=r"was changed|no place"):
+        packing.read(path)
+
+
+def test_files_outside_the_folder_that_the_manifest_names_are_refused(tmp_path: Path) -> None:
+    saved = a_folder(tmp_path / "saved")
+    moved = packing.Saved(saved.format, "other", saved.load, saved.files)
+    with pytest.raises(BadArchive, match="not at 'other'"):
+        packing.read(pack_folder(tmp_path, moved))
+
+
+def test_a_format_of_another_version_is_said_to_be_unknown(tmp_path: Path) -> None:
+    path = pack_folder(tmp_path, a_folder(tmp_path / "saved"))
+    assert verify(path)["problem"] == "the model's format 'a.library' is unknown to this version"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.tar.gz", "saved"], "nothing is left behind"

@@ -190,7 +190,7 @@ _SECONDS: Mapping[str, tuple[str, ...]] = {
     "data": ("data", "split"),
     "fit": ("fit",),
     "evaluate": ("evaluate", "importance"),
-    "model": ("pack", "verify", "publish"),
+    "model": ("pack", "report", "verify", "publish"),
     "total": ("total",),
 }
 """The columns of the second table: each the sum of some of a run's phases."""

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Phase(StrEnum):
-    """The steps of one attempt, in order. `import` is the loading of the libraries."""
+    """The steps of one attempt, in order. `import` is the loading of the libraries, `report` the drawing of plots."""
 
     IMPORT = "import"
     DATA = "data"
@@ -19,6 +19,7 @@ class Phase(StrEnum):
     EVALUATE = "evaluate"
     IMPORTANCE = "importance"
     PACK = "pack"
+    REPORT = "report"
     VERIFY = "verify"
 
 

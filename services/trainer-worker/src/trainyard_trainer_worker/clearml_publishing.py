@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused
+from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, plot_event
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.model_facts import (
+    MAX_PLOT_BYTES,
+    PLOTLY,
+    artifact_entry,
+    artifact_record,
+    model_metadata,
+)
 from trainyard_trainer_worker.model_naming import (
-    VERSION_KEY,
     attempt_path,
     metadata_items,
     model_name,
@@ -25,7 +31,7 @@ from trainyard_trainer_worker.spec import Artifact, Succeeded
 T = TypeVar("T")
 
 MODEL_FIELDS: Final = ("id", "name", "uri", "metadata")
-FRAMEWORKS: Final = {"flaml": "FLAML", "sklearn": "ScikitLearn"}
+FRAMEWORKS: Final = {"autogluon": "AutoGluon", "flaml": "FLAML", "sklearn": "ScikitLearn"}
 """What ClearML calls the framework; other trainers go by their own name."""
 
 NOT_REGISTERED: Final = "model_not_registered"
@@ -60,10 +66,10 @@ class ClearMLPublisher:
         folder = self._work_dir_of(job)
         uri = await self._upload(job, folder / outcome.model.path, "model.tar.gz")
         artifacts = [
-            {"name": a.name, "uri": await self._upload(job, folder / a.path, a.path), "content_type": a.content_type}
-            for a in outcome.artifacts
+            artifact_entry(artifact, await self._upload(job, folder / artifact.path, artifact.path))
+            for artifact in outcome.artifacts
         ]
-        model = await self._register(job, outcome, uri)
+        model = await self._register(job, outcome, uri, artifacts)
         task_id = job.task.id
         shown = {"id": model["id"], "name": model["name"], "project": model["project"], "version": model["version"]}
         sections = {"Model": {key: str(value) for key, value in shown.items()}}
@@ -71,11 +77,14 @@ class ClearMLPublisher:
             job, NOT_REGISTERED, lambda: self._client.add_task_model(task_id, model["id"], str(model["name"]))
         )
         await self._persist(job, NOT_REGISTERED, lambda: self._client.edit_hyper_params(task_id, sections, force=True))
+        now = int(self._patience.now())
         listed = [
-            self._artifact(folder, a, entry["uri"]) for a, entry in zip(outcome.artifacts, artifacts, strict=True)
+            artifact_record(artifact, entry["uri"], now)
+            for artifact, entry in zip(outcome.artifacts, artifacts, strict=True)
         ]
         if listed:
             await self._persist(job, NOT_REGISTERED, lambda: self._client.add_artifacts(task_id, listed, force=True))
+        await self._show_plots(job, folder, outcome.artifacts)
         seconds = {**(outcome.results.get("seconds") or {}), "publish": round(time.monotonic() - started, 3)}
         return {
             **outcome.results,
@@ -99,7 +108,9 @@ class ClearMLPublisher:
                 Reason.INTERNAL, NOT_UPLOADED, f"{name} cannot be read from the work folder: {problem.strerror}"
             ) from problem
 
-    async def _register(self, job: Job, outcome: Succeeded, uri: str) -> dict[str, Any]:
+    async def _register(
+        self, job: Job, outcome: Succeeded, uri: str, artifacts: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         trainer = str(job.request.get("trainer") or "")
         name = model_name(trainer, job.task.name)
         project = model_project(str(job.request.get("project") or "AutoML"))
@@ -126,7 +137,11 @@ class ClearMLPublisher:
                     "task": job.task.id,
                     "ready": False,
                     "comment": f"Trainyard run {job.run_id}, attempt {job.attempt}",
-                    "metadata": metadata_items(_metadata(job, outcome, version)),
+                    "metadata": metadata_items(
+                        model_metadata(
+                            job.run_id, job.attempt, outcome.results, outcome.model.sha256, version, artifacts
+                        )
+                    ),
                 }
             ), version
 
@@ -165,33 +180,26 @@ class ClearMLPublisher:
                 )
             await self._patience.wait(tries)
 
-    def _artifact(self, folder: Path, artifact: Artifact, uri: str) -> dict[str, Any]:
+    async def _show_plots(self, job: Job, folder: Path, artifacts: Sequence[Artifact]) -> None:
+        """Figures as plots of the task, once and best effort: the files themselves are uploaded already."""
+        now_ms = int(self._patience.now() * 1000)
+        events = [
+            plot_event(
+                job.task.id, artifact.name.removesuffix("_data"), "held-out", text, iteration=0, timestamp_ms=now_ms
+            )
+            for artifact in artifacts
+            if artifact.content_type == PLOTLY and (text := _small_text(folder / artifact.path))
+        ]
         try:
-            size = (folder / artifact.path).stat().st_size
-        except OSError:
-            size = 0
-        return {
-            "key": artifact.name,
-            "type": "custom",
-            "mode": "output",
-            "uri": uri,
-            "content_size": size,
-            "timestamp": int(self._patience.now()),
-            "type_data": {"content_type": artifact.content_type},
-        }
+            if events:
+                await self._client.add_events(events)
+        except ClearMLError as problem:
+            self._log.warning("plots not shown", action="publish", error=str(problem))
 
 
-def _metadata(job: Job, outcome: Succeeded, version: int) -> dict[str, object]:
-    results = outcome.results
-    return {
-        VERSION_KEY: version,
-        "run_id": job.run_id,
-        "attempt": job.attempt,
-        "trainer": results.get("trainer"),
-        "estimator": results.get("estimator"),
-        "metric": results.get("metric"),
-        "value": results.get("value"),
-        "baseline": results.get("baseline"),
-        "sha256": outcome.model.sha256,
-        "dataset_sha256": (results.get("dataset") or {}).get("sha256"),
-    }
+def _small_text(path: Path) -> str:
+    """A small file's text; empty where it is large or gone."""
+    try:
+        return path.read_text(encoding="utf-8") if path.stat().st_size <= MAX_PLOT_BYTES else ""
+    except OSError:
+        return ""

@@ -120,11 +120,16 @@ class AttemptSpec:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file in the work directory that belongs to the attempt's results. `path` is relative to it."""
+    """A file in the work directory that belongs to the attempt's results. `path` is relative to it.
+
+    `sha256` and `size_bytes` are of the finished file; empty and 0 while it may still change.
+    """
 
     name: str
     path: str
     content_type: str = "application/octet-stream"
+    sha256: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,12 +57,31 @@ class FitTask:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedFolder:
+    """A model that its library saved as the folder `path`, to be stored in the archive as `name`.
+
+    `format` is one that `training.loading` knows; `load` the Python expression that loads it from the unpacked archive.
+    """
+
+    path: Path
+    name: str
+    format: str
+    load: str
+
+
+Importance = Callable[[pd.DataFrame, npt.NDArray[Any], float], Mapping[str, Mapping[str, float]]]
+"""From held-out features, their target and a limit in seconds to figures per column, `importance` among them, the
+column that matters most first."""
+
+
+@dataclass(frozen=True, slots=True)
 class FittedModel:
     """What a fit gives back.
 
     `pipeline` takes the raw feature table (`frames.to_features`), has `predict`, and for classification
-    `predict_proba` and `classes_` (codes). It can be pickled, and loads with the libraries in `libraries` alone,
-    without Trainyard. `config` and `summary` are JSON-safe.
+    `predict_proba` and `classes_` (codes). It can be pickled, or lies saved in `folder`; either way it loads with the
+    libraries in `libraries` alone, without Trainyard. `config`, `summary` and `leaderboard` (a row per model, with the
+    same keys, the best first) are JSON-safe. `importance` is the library's own, where it has one.
     """
 
     pipeline: Any
@@ -70,6 +89,9 @@ class FittedModel:
     config: Mapping[str, Any]
     summary: Mapping[str, Any] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
+    folder: SavedFolder | None = None
+    leaderboard: Sequence[Mapping[str, Any]] = ()
+    importance: Importance | None = None
 
 
 class Trainer(Protocol):

@@ -23,7 +23,8 @@ MAX_CATEGORIES = 50
 
 def build_features(columns: Sequence[Column], *, scale: bool) -> Any:
     """An unfitted transformer for `columns`: medians for missing numbers (with an indicator), dates as days since
-    1970, categories one-hot (the 49 most frequent and one for the rest). `scale` standardises numbers and dates."""
+    1970 (pandas 2 takes those before 1677 and after 2262 for missing), categories one-hot (the 49 most frequent and one
+    for the rest). `scale` standardises numbers and dates."""
     names: dict[str, list[str]] = {"number": [], "date": [], "category": []}
     for column in columns:
         names[column.kind].append(column.name)

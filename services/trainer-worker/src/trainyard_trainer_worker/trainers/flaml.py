@@ -7,6 +7,7 @@ record of every trial is always kept as an artifact under that name.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ MIN_TRIALS = 2  # with max_iter=1 FLAML runs no trial at all
 MIN_BUDGET_S = 1.0
 TAIL_EVERY_S = 0.25
 _FIT_ARGS = frozenset({"estimator_list", "max_iter", "n_splits", "early_stop", "log_file_name"})
-_EXTRAS = frozenset({"fit_args", "summary", "feature_importance"})
+_EXTRAS = frozenset({"fit_args", "summary", "feature_importance", "analysis"})
 
 
 class FlamlTrainer:
@@ -87,7 +88,15 @@ class FlamlTrainer:
             config=json_safe(dict(automl.best_config or {})),
             summary=summary,
             artifacts=artifacts,
+            leaderboard=_leaderboard(automl.best_loss_per_estimator, settings["metric"]),
         )
+
+
+def _leaderboard(losses: Mapping[str, float], metric: str) -> tuple[dict[str, Any], ...]:
+    """The estimators by the best loss of their trials, as FLAML computes it (1 - accuracy, for example); those without
+    a trial are left out."""
+    tried = sorted((loss, name) for name, loss in losses.items() if math.isfinite(loss))
+    return tuple({"model": name, "validation_loss": float(loss), "metric": metric} for loss, name in tried)
 
 
 def fit_settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str]:

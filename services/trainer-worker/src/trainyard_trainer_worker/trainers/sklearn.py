@@ -102,7 +102,7 @@ def _choose(task: FitTask, reporter: Reporter) -> tuple[str, Any]:
     params = task.extras.get("params") or {}
     if not isinstance(params, Mapping):
         raise invalid_request(Detail.FIELD_INVALID, "extras.sklearn.params must be an object")
-    for key in sorted(set(task.extras) - {"estimator", "params", "feature_importance", "summary"}):
+    for key in sorted(set(task.extras) - {"estimator", "params", "feature_importance", "summary", "analysis"}):
         reporter.warn(f"extras.sklearn.{clean(key, 40)} is unknown and was ignored")
     description = ESTIMATORS[name]
     make = description.classes[task_type]

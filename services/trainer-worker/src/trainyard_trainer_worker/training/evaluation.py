@@ -226,3 +226,18 @@ def permutation_importance(
 
 def _ranked(found: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def mutual_information(
+    features: pd.DataFrame,
+    target: npt.NDArray[Any],
+    discrete: npt.NDArray[np.bool_],
+    is_classification: bool,
+    seed: int,
+) -> Floats:
+    """How much each column of numbers tells of the target, in nats; `discrete` marks columns of codes."""
+    from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+
+    measure = mutual_info_classif if is_classification else mutual_info_regression
+    values: Floats = measure(features, target, discrete_features=discrete, random_state=seed)
+    return values

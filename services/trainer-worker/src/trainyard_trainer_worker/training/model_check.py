@@ -15,7 +15,10 @@ from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import AttemptError, Detail, ModelFile
 
 LIMIT_S = 120.0
-_PRELOAD = {"flaml": "sklearn.ensemble,sklearn.compose,lightgbm,xgboost"}
+_PRELOAD = {
+    "flaml": "sklearn.ensemble,sklearn.compose,lightgbm,xgboost",
+    "autogluon": "autogluon.tabular,lightgbm,xgboost",
+}
 _PRELOAD_ELSE = "sklearn.ensemble,sklearn.compose"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
     with model_check(request.trainer) as clean_process:
         with emitter.in_phase(Phase.IMPORT):
             steps = importlib.import_module("trainyard_trainer_worker.training.steps")
-            trainer = steps.trainers.load(request.trainer)
+            trainer = steps.trainers.load(request.trainer, request.extras)
         trained = steps.train(spec, request, trainer, emitter)
         with emitter.in_phase(Phase.VERIFY):
             verified = check(clean_process, work_dir, trained.model)
@@ -32,11 +33,14 @@ def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
 
 
 def usage(emitter: Emitter) -> dict[str, Any]:
-    """Seconds by phase, warnings, and what the process has used so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    """Seconds by phase, warnings, and what the process has used so far; the processor's time includes that of the
+    check's process once it has ended."""
+    used, checker = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak_bytes = used.ru_maxrss if sys.platform == "darwin" else used.ru_maxrss * 1024
+    cpu_seconds = used.ru_utime + used.ru_stime + checker.ru_utime + checker.ru_stime
     return {
         "seconds": dict(emitter.seconds),
         "warnings": list(emitter.warnings),
-        "peak_memory_mb": round(used.ru_maxrss / 1024, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_memory_bytes": peak_bytes,
+        "cpu_seconds": round(cpu_seconds, 2),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import pickle
 import platform
 import warnings
@@ -17,15 +15,16 @@ from trainyard_trainer_worker import trainers
 from trainyard_trainer_worker.child_events import Phase
 from trainyard_trainer_worker.spec import MODEL_FILE, Artifact, AttemptSpec, ModelFile, TrainingRequest, clean, listed
 from trainyard_trainer_worker.trainers.base import FitTask, FittedModel, Trainer
-from trainyard_trainer_worker.training import evaluation, frames, packing, preparation
+from trainyard_trainer_worker.training import analysis, evaluation, frames, packing, preparation, reports
 from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.evaluation import Predictions
 from trainyard_trainer_worker.training.jsonsafe import json_safe
 from trainyard_trainer_worker.training.preparation import Loaded, Parts
+from trainyard_trainer_worker.training.reports import Importance, Reports
 
 TOP_FEATURES = 50
 IMPORTANCE_LIMIT_S = 10.0
-IMPORTANCE_FILE = "feature_importance.csv"
-SUMMARY_FILE = "summary.json"
+TOP_MODELS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,12 @@ class Trained:
 
     model: ModelFile
     results: Mapping[str, Any]
-    importance: Mapping[str, float]
     artifacts: tuple[Artifact, ...]
 
 
 def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter: Emitter) -> Trained:
     """Run the phases in order. Raises AttemptError; anything else comes from a library."""
+    analysed = analysis.wanted(request.extras, f"extras.{request.trainer}")
     with emitter.in_phase(Phase.DATA):
         loaded = preparation.load(request, spec.data_roots, emitter)
     with emitter.in_phase(Phase.SPLIT):
@@ -47,7 +46,8 @@ def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter
     with emitter.in_phase(Phase.FIT), _noted_warnings(emitter):
         fitted = trainer.fit(_task(spec, request, loaded, parts), emitter)
     with emitter.in_phase(Phase.EVALUATE), _noted_warnings(emitter):
-        figures = _evaluate(fitted, loaded, parts, emitter)
+        predictions = evaluation.predict(fitted.pipeline, parts.test, len(loaded.target.classes))
+        figures = _evaluate(predictions, fitted, loaded, parts, emitter)
     with emitter.in_phase(Phase.IMPORTANCE), _noted_warnings(emitter):
         importance = _importance(request, fitted, loaded, parts, emitter)
     with emitter.in_phase(Phase.PACK):
@@ -68,11 +68,18 @@ def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter
             "versions": _versions(trainer),
         }
         model, prediction_sha256 = _pack(Path(spec.work_dir), manifest, fitted, loaded, parts)
+    with emitter.in_phase(Phase.REPORT), _noted_warnings(emitter):
+        report = Reports(Path(spec.work_dir), emitter)
+        report.leaderboard(fitted.leaderboard)
+        report.importance(importance)
+        report.held_out(predictions, loaded, parts, request.seed, request.label)
+        report.analysis(analysed, fitted, loaded, parts, request.seed)
     results = {
         "trainer": request.trainer,
         "task_type": loaded.target.task_type,
         **figures,
-        "feature_importance": dict(list(importance.items())[:TOP_FEATURES]),
+        "feature_importance": dict(list(reports.plain(importance).items())[:TOP_FEATURES]),
+        "leaderboard": list(fitted.leaderboard[:TOP_MODELS]),
         "estimator": fitted.estimator,
         "config": fitted.config,
         "summary": fitted.summary,
@@ -85,26 +92,17 @@ def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter
         "versions": manifest["versions"],
         "prediction_sha256": prediction_sha256,
     }
-    return Trained(model, results, importance, fitted.artifacts)
+    return Trained(model, results, (*fitted.artifacts, *report.artifacts()))
 
 
 def write_artifacts(
     work_dir: Path, request: TrainingRequest, trained: Trained, results: Mapping[str, Any]
 ) -> tuple[Artifact, ...]:
-    """The trainer's own files, the importance as CSV, and, where `extras.<trainer>.summary` asks for it, the results
-    as JSON."""
-    files = list(trained.artifacts)
-    if trained.importance:
-        with (work_dir / IMPORTANCE_FILE).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["feature", "importance"])
-            writer.writerows(trained.importance.items())
-        files.append(Artifact("feature_importance", IMPORTANCE_FILE, "text/csv"))
-    if request.extras.get("summary", False):
-        text = json.dumps(json_safe(results), indent=1, sort_keys=True, ensure_ascii=False)
-        (work_dir / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
-        files.append(Artifact("summary", SUMMARY_FILE, "application/json"))
-    return tuple(files)
+    """All files beside the model, with their hashes: the trainer's own, the reports, `metrics.json`, and where
+    `extras.<trainer>.summary` asks for it all results as `summary.json`."""
+    with_summary = bool(request.extras.get("summary", False))
+    metrics = reports.write_metrics(work_dir, results, with_summary=with_summary)
+    return reports.finished(work_dir, (*metrics, *trained.artifacts))
 
 
 def _task(spec: AttemptSpec, request: TrainingRequest, loaded: Loaded, parts: Parts) -> FitTask:
@@ -123,10 +121,11 @@ def _task(spec: AttemptSpec, request: TrainingRequest, loaded: Loaded, parts: Pa
     )
 
 
-def _evaluate(fitted: FittedModel, loaded: Loaded, parts: Parts, emitter: Emitter) -> dict[str, Any]:
+def _evaluate(
+    predictions: Predictions, fitted: FittedModel, loaded: Loaded, parts: Parts, emitter: Emitter
+) -> dict[str, Any]:
     """All metrics of the task on the held-out part, beside the baseline's; the run's own metric first of all."""
     n_classes, metric, truth = len(loaded.target.classes), loaded.metric, parts.test_target
-    predictions = evaluation.predict(fitted.pipeline, parts.test, n_classes)
     guess = evaluation.baseline(parts.train_target, len(truth), n_classes)
     metrics = evaluation.score_all(loaded.target.task_type, truth, predictions)
     baselines = evaluation.score_all(loaded.target.task_type, truth, guess)
@@ -148,11 +147,18 @@ def _evaluate(fitted: FittedModel, loaded: Loaded, parts: Parts, emitter: Emitte
 
 def _importance(
     request: TrainingRequest, fitted: FittedModel, loaded: Loaded, parts: Parts, emitter: Emitter
-) -> dict[str, float]:
-    """Permutation importance, unless `extras.<trainer>.feature_importance` is false."""
+) -> Importance:
+    """Permutation importance, the library's own where it has one, unless `extras.<trainer>.feature_importance` is
+    false."""
     if not request.extras.get("feature_importance", True):
         return {}
     limit_s = min(IMPORTANCE_LIMIT_S, max(1.0, request.time_budget_s))
+    if fitted.importance is not None:
+        try:
+            return fitted.importance(parts.test, parts.test_target, limit_s)
+        except (ValueError, AssertionError, KeyError) as error:  # a held-out part too small for the library's metric
+            emitter.warn(f"feature importance could not be computed: {type(error).__name__}: {clean(error, 300)}")
+            return {}
     importance, left = evaluation.permutation_importance(
         fitted.pipeline,
         parts.test,
@@ -164,7 +170,7 @@ def _importance(
     )
     if left:
         emitter.warn(f"feature importance ran out of its {limit_s:g} s; left out: {listed(left)}")
-    return importance
+    return {name: {"importance": value} for name, value in importance.items()}
 
 
 def _pack(
@@ -177,10 +183,16 @@ def _pack(
         work_dir / MODEL_FILE,
         {**manifest, "prediction_sha256": prediction_sha256},
         parts.columns,
-        pickle.dumps(fitted.pipeline, protocol=5),
+        _saved(fitted),
         packing.sample_of(frames.to_records(sampled), given),
     )
     return model, prediction_sha256
+
+
+def _saved(fitted: FittedModel) -> packing.Saved:
+    if fitted.folder is None:
+        return packing.pickled(pickle.dumps(fitted.pipeline, protocol=5))
+    return packing.folder(fitted.folder.path, fitted.folder.name, format=fitted.folder.format, load=fitted.folder.load)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Reads the archive with every hash checked, loads the model in this clean process
 Prints one line of JSON; exits 0 when all agree, 1 when not, 2 for wrong usage. With `--wait` the libraries are loaded
 first and the archive's path and SHA-256 are then read as one line of JSON from standard input.
 
-Unpickling runs code: verify only archives whose origin you trust (give `--sha256`).
+Loading a model runs code: verify only archives whose origin you trust (give `--sha256`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import argparse
 import importlib
 import json
 import os
-import pickle
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from trainyard_trainer_worker.processes import die_with_parent
-from trainyard_trainer_worker.training import frames, packing
+from trainyard_trainer_worker.training import frames, loading, packing
 from trainyard_trainer_worker.training.evaluation import Predictions, predict
 
 TOLERANCE = 1e-6
@@ -33,7 +33,6 @@ def verify(path: Path, expected_sha256: str | None = None) -> dict[str, Any]:
     started = time.monotonic()
     try:
         archive = packing.read(path, expected_sha256)
-        model = pickle.loads(archive.model)  # noqa: S301 - the archive's hashes were checked against the manifest
         rows = archive.sample["rows"]
         expected = Predictions(
             np.asarray(archive.sample["values"]),
@@ -41,7 +40,9 @@ def verify(path: Path, expected_sha256: str | None = None) -> dict[str, Any]:
             if archive.sample["probabilities"] is None
             else np.asarray(archive.sample["probabilities"], dtype=np.float64),
         )
-        actual = predict(model, frames.from_records(rows, archive.columns), len(archive.manifest["classes"]))
+        with tempfile.TemporaryDirectory(prefix="model-", dir=path.resolve().parent) as folder:
+            model = loading.load(archive, Path(folder))
+            actual = predict(model, frames.from_records(rows, archive.columns), len(archive.manifest["classes"]))
     except packing.BadArchive as error:
         return {"ok": False, "problem": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a model does when it loads or predicts, the verdict is: not ok
