@@ -23,6 +23,7 @@ from trainyard_runtime.failpoints import VARIABLE as FAILPOINT
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.settings import ServiceSettings
 from trainyard_stats.settings import StatsSettings
+from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
@@ -31,6 +32,7 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Every service", ServiceSettings),
     ("Dispatcher", DispatcherSettings),
     ("Trainer worker", TrainerWorkerSettings),
+    ("Remote data (trainer worker), S3 by the names that every S3 client reads", DataSettings),
     ("Statistics", StatsSettings),
     ("The stack on one machine (`trainyard up`)", StackSettings),
 )

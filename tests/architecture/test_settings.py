@@ -12,7 +12,7 @@ from tests.architecture import env_example
 from tests.architecture.sources import ROOT, modules
 from trainyard_runtime.settings import ConfigurationError, read_settings
 
-VARIABLE = re.compile(r"^(?:TRAINYARD|CLEARML)_[A-Z][A-Z_]*[A-Z]$")
+VARIABLE = re.compile(r"^(?:TRAINYARD|CLEARML|AWS)_[A-Z][A-Z_]*[A-Z]$")
 FOREIGN = {"CLEARML_WEB_HOST": "said to children of the stack for the SDK's sake; nothing of ours reads it"}
 CLASSES = [settings for _, settings in env_example.SECTIONS]
 
@@ -59,7 +59,7 @@ def test_no_variable_of_another_program_is_read(settings: type[BaseSettings]) ->
     """A setting `host` without a prefix would be read from HOST, which login shells set."""
     for name, field in settings.model_fields.items():
         variable = env_example.variable(settings, name, field)
-        assert variable.startswith(("TRAINYARD_", "CLEARML_")) or variable.endswith("_IMAGE"), variable
+        assert variable.startswith(("TRAINYARD_", "CLEARML_", "AWS_")) or variable.endswith("_IMAGE"), variable
 
 
 CANARY = "hunter2-canary\n<secret>"
@@ -74,7 +74,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
     with pytest.raises(ConfigurationError) as refused:
         read_settings(settings)
     error = refused.value
-    assert all(re.match(r"(?:TRAINYARD|CLEARML)_[A-Z_]+ ", sentence) for sentence in error.sentences)
+    assert all(re.match(r"(?:TRAINYARD|CLEARML|AWS)_[A-Z_]+ ", sentence) for sentence in error.sentences)
     assert "canary" not in f"{error} {error!r} {error.sentences!r}"
     assert error.__cause__ is None
 

@@ -25,6 +25,10 @@ class QueueCalls(Calls):
         """The id of the project with exactly this name; created if there is none."""
         return await self._ensure("projects", {"name": name, "description": ""})
 
+    async def find_project(self, name: str) -> str | None:
+        """The id of the project with exactly this name, a hidden one too (as of a dataset); None if there is none."""
+        return await self._id_by_name("projects", name, search_hidden=True)
+
     async def get_next_task(self, queue_id: str) -> str | None:
         """Pop the first task of a queue: its id, or None if the queue is empty. One popper gets it.
 
@@ -67,8 +71,8 @@ class QueueCalls(Calls):
                 raise
             return found
 
-    async def _id_by_name(self, service: str, name: str) -> str | None:
-        items = await self._all(service, {"name": exactly(name), "only_fields": ["id", "name"]})
+    async def _id_by_name(self, service: str, name: str, **more: Any) -> str | None:
+        items = await self._all(service, {"name": exactly(name), "only_fields": ["id", "name"], **more})
         return next((str(item["id"]) for item in items if item.get("name") == name), None)
 
     async def _all(self, service: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from trainyard_runtime.logs import configure_logs
 from trainyard_runtime.process import run_service
 from trainyard_runtime.settings import ConfigurationError, exit_for_configuration, settings_or_exit
 from trainyard_trainer_worker.app import SERVICE, build
+from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.folders import own_folders
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
@@ -34,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--queues: {problem}")
     kafka = settings_or_exit(KafkaSettings)
     clearml = settings_or_exit(ClearMLSettings)
-    secrets = (clearml.secret_key.get_secret_value(), kafka.password.get_secret_value())
+    data = settings_or_exit(DataSettings)
+    secrets = (clearml.secret_key.get_secret_value(), kafka.password.get_secret_value(), *data.secrets)
     configure_logs(SERVICE, level=settings.log_level, secrets=secrets)
     try:
-        with own_folders(settings) as folders:
-            return run_service(build(settings, kafka, clearml, folders).run)
+        with own_folders(settings, data.cache_dir) as folders:
+            return run_service(build(settings, kafka, clearml, data, folders).run)
     except ConfigurationError as error:
         exit_for_configuration(error)
 

@@ -19,6 +19,9 @@ from trainyard_trainer_worker.attempt_runner import AttemptRunner, Bounds
 from trainyard_trainer_worker.clearml_publishing import ClearMLPublisher
 from trainyard_trainer_worker.clearml_queue import ClearMLQueues, Popped
 from trainyard_trainer_worker.clearml_tasks import ClearMLTasks
+from trainyard_trainer_worker.data.cache import DataCache
+from trainyard_trainer_worker.data.fetching import DataFetcher
+from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.folders import Folders
 from trainyard_trainer_worker.heartbeats import heartbeat_sender
 from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
@@ -39,9 +42,15 @@ class TrainerWorker:
     """One process's worker. `run` once, inside an event loop."""
 
     def __init__(
-        self, settings: TrainerWorkerSettings, kafka: KafkaSettings, clearml: ClearMLSettings, folders: Folders
+        self,
+        settings: TrainerWorkerSettings,
+        kafka: KafkaSettings,
+        clearml: ClearMLSettings,
+        data: DataSettings,
+        folders: Folders,
     ) -> None:
         self._settings = settings
+        self._data = data
         self._folders = folders
         self._kafka = kafka
         self._clearml = clearml
@@ -77,6 +86,8 @@ class TrainerWorker:
         log = KafkaLifecycle(self._kafka, writer, reader)
         outcomes = Outcomes(self._kafka, writer, outbox, patience)
         queues = ClearMLQueues(client, worker.name, settings.queues)
+        with blamed_on("TRAINYARD_DATA_CACHE_DIR", OSError):
+            cache = DataCache(self._folders.data_cache, self._data.cache_max_bytes)
         metrics = WorkerMetrics(lambda: outcomes.depth, lambda: float(queues.is_served))
         runner = AttemptRunner(
             Bounds(work_dir, settings.data_roots, settings.n_jobs, settings.memory_limit_bytes),
@@ -85,6 +96,7 @@ class TrainerWorker:
             heartbeat_sender(self._kafka, writer),
             stopping,
             metrics.phase,
+            data=DataFetcher(self._data, client, cache),
         )
         publisher = ClearMLPublisher(
             client,
@@ -153,10 +165,14 @@ class TrainerWorker:
 
 
 def build(
-    settings: TrainerWorkerSettings, kafka: KafkaSettings, clearml: ClearMLSettings, folders: Folders
+    settings: TrainerWorkerSettings,
+    kafka: KafkaSettings,
+    clearml: ClearMLSettings,
+    data: DataSettings,
+    folders: Folders,
 ) -> TrainerWorker:
     """The worker of these settings in folders that are its own (`own_folders`); no connection is made before `run`."""
-    return TrainerWorker(settings, kafka, clearml, folders)
+    return TrainerWorker(settings, kafka, clearml, data, folders)
 
 
 async def _work(outcomes: Outcomes, serving: Serving, ports: Ports) -> None:

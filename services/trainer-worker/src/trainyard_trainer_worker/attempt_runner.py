@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ from trainyard_trainer_worker.child_events import (
 )
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.clearml_reporting import ClearMLReporting
+from trainyard_trainer_worker.data.fetching import DataFetcher
 from trainyard_trainer_worker.heartbeats import Heartbeats, Send
 from trainyard_trainer_worker.ports import Job
 from trainyard_trainer_worker.protocol import Worker
-from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, Outcome, Stopped, Succeeded
+from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, FetchedData, Outcome, Stopped, Succeeded
 
 PhaseSeconds = Callable[[str, float], None]
 MIN_DEADLINE_S = 1.0
@@ -56,6 +58,8 @@ class AttemptRunner:
         send_heartbeat: Send,
         stopping: asyncio.Event,
         on_phase: PhaseSeconds,
+        *,
+        data: DataFetcher,
     ) -> None:
         self._bounds = bounds
         self._worker = worker
@@ -63,6 +67,7 @@ class AttemptRunner:
         self._send_heartbeat = send_heartbeat
         self._stopping = stopping
         self._on_phase = on_phase
+        self._data = data
         self._log = get_logger(component="attempt")
 
     def work_dir_of(self, job: Job) -> Path:
@@ -81,8 +86,14 @@ class AttemptRunner:
                 f"[trainyard] run {job.run_id}, attempt {job.attempt}, on {self._worker.name}, "
                 f"deadline in {job.deadline_s:g} s"
             )
+            heartbeats.phase(PhaseStarted(Phase.DATA))
+            started = time.monotonic()
+            fetched = await self._fetched(job, reporting)
+            if isinstance(fetched, Failed | Stopped):
+                reporting.line(f"[trainyard] {_sentence(fetched)}")
+                return fetched
             try:
-                child = await TrainingChild.start(self._spec(job))
+                child = await TrainingChild.start(self._spec(job, fetched, time.monotonic() - started))
             except OSError as problem:
                 return Failed(
                     Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}"
@@ -101,7 +112,29 @@ class AttemptRunner:
                 reporting.hurry()
         return outcome
 
-    def _spec(self, job: Job) -> AttemptSpec:
+    async def _fetched(self, job: Job, reporting: ClearMLReporting) -> FetchedData | Failed | Stopped | None:
+        """The data as a file for the child; None where the child finds it by itself. Ends with this process."""
+        deadline_s = max(MIN_DEADLINE_S, job.deadline_s)
+        fetching = asyncio.ensure_future(
+            self._data.fetch(job.request.get("dataset") or {}, self.work_dir_of(job), deadline_s)
+        )
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        try:
+            await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not fetching.done():
+                return Stopped(Reason.HOST_SHUTDOWN)
+            fetched = await fetching
+        finally:
+            for task in (fetching, stopping):
+                task.cancel()
+            await asyncio.gather(fetching, stopping, return_exceptions=True)
+        if isinstance(fetched, FetchedData):
+            reporting.line(
+                f"[trainyard] data: {fetched.size_bytes} bytes from {fetched.location}, SHA-256 {fetched.sha256}"
+            )
+        return fetched
+
+    def _spec(self, job: Job, data: FetchedData | None, spent_s: float) -> AttemptSpec:
         return AttemptSpec(
             run_id=job.run_id,
             attempt=job.attempt,
@@ -109,9 +142,10 @@ class AttemptRunner:
             request=job.request,
             work_dir=str(self.work_dir_of(job)),
             data_roots=self._bounds.data_roots,
-            deadline_s=max(MIN_DEADLINE_S, job.deadline_s),
+            deadline_s=max(MIN_DEADLINE_S, job.deadline_s - spent_s),
             n_jobs=self._bounds.n_jobs,
             memory_limit_bytes=self._bounds.memory_limit_bytes,
+            data=data,
         )
 
     async def _stop_with_us(self, child: TrainingChild) -> None:

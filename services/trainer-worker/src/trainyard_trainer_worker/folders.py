@@ -15,15 +15,17 @@ from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """`work`: an existing folder that is cleared between attempts. `outbox`: a file, or None for no durable state."""
+    """`work`: an existing folder that is cleared between attempts. `data_cache`: where fetched data is kept, perhaps
+    together with other workers. `outbox`: a file, or None for no durable state."""
 
     work: Path
     outbox: Path | None
+    data_cache: Path
 
 
 @contextmanager
-def own_folders(settings: TrainerWorkerSettings) -> Iterator[Folders]:
-    """The worker's folders, made and locked: two workers in one would clear each other's work.
+def own_folders(settings: TrainerWorkerSettings, data_cache: Path | None = None) -> Iterator[Folders]:
+    """The worker's folders, made and locked: two workers in one would clear each other's work. The cache may be shared.
 
     Raises ConfigurationError.
     """
@@ -45,7 +47,9 @@ def own_folders(settings: TrainerWorkerSettings) -> Iterator[Folders]:
             work.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as problem:
             raise ConfigurationError(f"TRAINYARD_WORK_DIR {work} cannot be made: {problem.strerror}.") from problem
-        yield Folders(work, outbox)
+        if data_cache is None:
+            data_cache = (work.parent if settings.state_dir is None else settings.state_dir.resolve()) / "data"
+        yield Folders(work, outbox, data_cache)
 
 
 @contextmanager

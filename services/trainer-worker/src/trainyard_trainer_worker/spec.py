@@ -43,7 +43,19 @@ class Detail(StrEnum):
     NOT_CSV = "not_csv"
     NOT_UTF8 = "not_utf8"
     DATASET_AMBIGUOUS = "dataset_ambiguous"
+    DATASET_MISSING = "dataset_missing"
+    DATASET_NOT_FINAL = "dataset_not_final"
     REMOTE_NOT_FETCHED = "remote_not_fetched"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    HOST_UNKNOWN = "host_unknown"
+    CONNECTION_FAILED = "connection_failed"
+    ACCESS_DENIED = "access_denied"
+    CREDENTIALS_MISSING = "credentials_missing"
+    BUCKET_MISSING = "bucket_missing"
+    SERVER_ERROR = "server_error"
+    CONTENT_DIFFERS = "content_differs"
+    ARCHIVE_UNSAFE = "archive_unsafe"
+    DISK_FULL = "disk_full"
     FIELD_INVALID = "field_invalid"
     METRIC_UNKNOWN = "metric_unknown"
     METRIC_UNDEFINED = "metric_undefined"
@@ -73,9 +85,28 @@ def invalid_dataset(detail: Detail, message: str) -> AttemptError:
     return AttemptError(Reason.INVALID_DATASET, detail, message)
 
 
+def dataset_unreachable(detail: Detail, message: str) -> AttemptError:
+    """The data may be good; this worker cannot get at it."""
+    return AttemptError(Reason.DATASET_UNREACHABLE, detail, message)
+
+
 def invalid_request(detail: Detail, message: str) -> AttemptError:
     """The request asks for what cannot be done."""
     return AttemptError(Reason.INVALID_REQUEST, detail, message)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedData:
+    """A remote dataset's file, fetched by the parent: `path` on this disk, and what its bytes must be.
+
+    `location` says where it came from, without anything secret. `dataset_id` is the ClearML dataset's, if it is one.
+    """
+
+    path: str
+    location: str
+    sha256: str
+    size_bytes: int
+    dataset_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +115,8 @@ class AttemptSpec:
 
     `request` is a RunRequest v2 as JSON. `work_dir` is this attempt's alone. `data_roots` are the folders that local
     data may lie in. `deadline_s` bounds the whole attempt, `request.time_budget_s` the fit. `n_jobs` is the number of
-    threads. `memory_limit_bytes` bounds the child's private memory (None: not bounded).
+    threads. `memory_limit_bytes` bounds the child's private memory (None: not bounded). `data` is the fetched file of
+    a remote dataset; None for a local one, which the child finds under `data_roots` by itself.
     """
 
     run_id: str
@@ -96,6 +128,7 @@ class AttemptSpec:
     deadline_s: float
     n_jobs: int = 1
     memory_limit_bytes: int | None = None
+    data: FetchedData | None = None
 
     def to_json(self) -> Json:
         """A form that `json.dumps` takes and `from_json` reads back to an equal value."""
@@ -103,8 +136,8 @@ class AttemptSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AttemptSpec:
-        """The inverse of `to_json`. Raises KeyError or ValueError where a field is missing or wrong."""
-        limit = data.get("memory_limit_bytes")
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError where a field is missing or wrong."""
+        limit, fetched = data.get("memory_limit_bytes"), data.get("data")
         return cls(
             run_id=str(data["run_id"]),
             attempt=int(data["attempt"]),
@@ -115,6 +148,7 @@ class AttemptSpec:
             deadline_s=float(data["deadline_s"]),
             n_jobs=max(1, int(data.get("n_jobs", 1))),
             memory_limit_bytes=None if limit is None else int(limit),
+            data=None if fetched is None else FetchedData(**fetched),
         )
 
 

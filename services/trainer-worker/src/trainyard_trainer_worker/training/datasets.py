@@ -1,4 +1,4 @@
-"""Local CSV data: from a request's `dataset` to a table, safely.
+"""CSV data on this disk: from a request's `dataset`, or the file fetched for it, to a table, safely.
 
 A path is resolved under the allowed roots, opened once, and judged by what was opened (not by what its name was a
 moment before). The bytes that are hashed are the bytes that are parsed. Each thing that can be wrong with a dataset
@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.spec import AttemptError, Detail, clean, invalid_dataset, invalid_request, listed
+from trainyard_trainer_worker.spec import (
+    AttemptError,
+    Detail,
+    FetchedData,
+    clean,
+    invalid_dataset,
+    invalid_request,
+    listed,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +60,25 @@ _MAGIC = {
 
 @dataclass(frozen=True, slots=True)
 class RawData:
-    """The bytes of one CSV file. `location` is its path below the allowed root, fit for logs."""
+    """The bytes of one CSV file. `location` is its path below the allowed root or where it was fetched from, fit for
+    logs; `dataset_id` is the ClearML dataset's."""
 
     content: bytes
     sha256: str
     location: str
+    dataset_id: str | None = None
+
+
+def read_fetched(data: FetchedData, max_bytes: int = MAX_BYTES) -> RawData:
+    """Read the file that the parent fetched; its bytes must be the ones that it fetched. Raises AttemptError."""
+    path = Path(os.path.realpath(data.path))
+    content = _read_once(path, path.parent, max_bytes)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != data.sha256:
+        raise invalid_dataset(
+            Detail.CONTENT_DIFFERS, f"the file fetched from {clean(data.location, 200)} changed on this worker's disk"
+        )
+    return RawData(content, sha256, data.location, data.dataset_id)
 
 
 def read_raw(dataset: Mapping[str, Any], data_roots: Sequence[str], max_bytes: int = MAX_BYTES) -> RawData:
@@ -69,7 +91,8 @@ def read_raw(dataset: Mapping[str, Any], data_roots: Sequence[str], max_bytes: i
         raise AttemptError(
             Reason.DATASET_UNREACHABLE,
             Detail.REMOTE_NOT_FETCHED,
-            "dataset names no uri; ClearML datasets and dataset_ref are not resolved by this version: give a local uri",
+            "dataset names no uri that a training process reads: the worker fetches ClearML datasets; dataset_ref is "
+            "for pipelines",
         )
     path, root = resolve(uri, data_roots)
     if path.is_dir():
@@ -124,8 +147,8 @@ def _local_path(uri: str) -> Path:
         raise AttemptError(
             Reason.DATASET_UNREACHABLE,
             Detail.REMOTE_NOT_FETCHED,
-            f"dataset.uri is a {clean(parts.scheme, 20)} address; this version reads local files only: "
-            "give a path or file: URI under an allowed folder",
+            f"dataset.uri is a {clean(parts.scheme, 20)} address, which a training process does not fetch: the worker "
+            "fetches http://, https:// and s3:// data",
         )
     if parts.netloc not in ("", "localhost"):
         raise invalid_dataset(

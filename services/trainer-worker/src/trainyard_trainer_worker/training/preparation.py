@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainyard_trainer_worker.spec import Detail, TrainingRequest, clean, invalid_dataset, listed
+from trainyard_trainer_worker.spec import Detail, FetchedData, TrainingRequest, clean, invalid_dataset, listed
 from trainyard_trainer_worker.training import datasets, evaluation, frames, splits
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import Metric
@@ -28,6 +28,13 @@ class Loaded:
     location: str
     sha256: str
     size_bytes: int
+    dataset_id: str | None = None
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """The data, as the results name it."""
+        named = {"location": self.location, "sha256": self.sha256, "size_bytes": self.size_bytes}
+        return named if self.dataset_id is None else {**named, "id": self.dataset_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +50,18 @@ class Parts:
     train_groups: Ints | None
 
 
-def load(request: TrainingRequest, data_roots: Sequence[str], emitter: Emitter) -> Loaded:
-    """Read the data and judge label, task and metric. Raises AttemptError."""
-    raw = datasets.read_raw(request.dataset, data_roots)
+def load(
+    request: TrainingRequest, data_roots: Sequence[str], emitter: Emitter, fetched: FetchedData | None = None
+) -> Loaded:
+    """Read the data (the fetched file, if there is one) and judge label, task and metric. Raises AttemptError."""
+    raw = datasets.read_raw(request.dataset, data_roots) if fetched is None else datasets.read_fetched(fetched)
     table = datasets.parse_csv(raw.content)
     target = frames.make_target(table, request.label, request.task_type)
     metric = evaluation.choose_metric(request.metric, request.trainer, target.task_type)
     if target.dropped_rows:
         emitter.warn(f"{target.dropped_rows} rows without a value in the label column were left out")
     labelled = table.iloc[target.rows].reset_index(drop=True)
-    return Loaded(labelled, target, metric, raw.location, raw.sha256, len(raw.content))
+    return Loaded(labelled, target, metric, raw.location, raw.sha256, len(raw.content), raw.dataset_id)
 
 
 def divide(request: TrainingRequest, loaded: Loaded, emitter: Emitter) -> Parts:

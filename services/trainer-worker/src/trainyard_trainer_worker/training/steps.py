@@ -40,7 +40,7 @@ def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter
     """Run the phases in order. Raises AttemptError; anything else comes from a library."""
     analysed = analysis.wanted(request.extras, f"extras.{request.trainer}")
     with emitter.in_phase(Phase.DATA):
-        loaded = preparation.load(request, spec.data_roots, emitter)
+        loaded = preparation.load(request, spec.data_roots, emitter, spec.data)
     with emitter.in_phase(Phase.SPLIT):
         parts = preparation.divide(request, loaded, emitter)
     with emitter.in_phase(Phase.FIT), _noted_warnings(emitter):
@@ -86,7 +86,7 @@ def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter
         "n_rows": len(loaded.table),
         "n_columns": len(parts.columns),
         "classes": list(loaded.target.classes),
-        "dataset": {"location": loaded.location, "sha256": loaded.sha256, "size_bytes": loaded.size_bytes},
+        "dataset": loaded.dataset,
         "split": parts.split.proof(),
         "seed": request.seed,
         "versions": manifest["versions"],
