@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -32,8 +32,10 @@ class AnsweringTraining:
 class AnsweringPublisher:
     """`Publisher` that raises PublishFailed(internal) where the inner one raises anything else."""
 
-    def __init__(self, inner: Publisher) -> None:
+    def __init__(self, inner: Publisher, over: Callable[[Job], Awaitable[None]]) -> None:
+        """`over` is awaited when there is nothing more to publish, however it ended."""
         self._inner = inner
+        self._over = over
 
     async def reveal(self, results: Mapping[str, Any]) -> None:
         """See ports.Publisher."""
@@ -51,6 +53,8 @@ class AnsweringPublisher:
                 raise PublishFailed(
                     Reason.INTERNAL, Detail.UNEXPECTED, f"the worker broke while publishing: {type(error).__name__}"
                 ) from error
+            finally:
+                await self._over(job)
 
 
 def _bound_to(job: Job) -> AbstractContextManager[None]:

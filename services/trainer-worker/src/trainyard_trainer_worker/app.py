@@ -111,7 +111,7 @@ class TrainerWorker:
             requests=KafkaRequests(self._kafka, writer),
             tasks=ClearMLTasks(client),
             training=AnsweringTraining(runner),
-            publisher=AnsweringPublisher(publisher),
+            publisher=AnsweringPublisher(publisher, runner.over),
             outbox=outcomes,
             patience=patience,
             beside=beside,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,10 @@ from trainyard_trainer_worker.child_events import (
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.clearml_reporting import ClearMLReporting
 from trainyard_trainer_worker.data.fetching import DataFetcher
+from trainyard_trainer_worker.guard import Guard
 from trainyard_trainer_worker.heartbeats import Heartbeats, Send
+from trainyard_trainer_worker.lease import Lease
+from trainyard_trainer_worker.outcome_facts import ordered
 from trainyard_trainer_worker.ports import Job
 from trainyard_trainer_worker.protocol import Worker
 from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, FetchedData, Outcome, Stopped, Succeeded
@@ -34,7 +36,8 @@ from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, FetchedDa
 PhaseSeconds = Callable[[str, float], None]
 MIN_DEADLINE_S = 1.0
 SHUTDOWN_GRACE_S = 0.7
-"""What the child gets of the 1.7 s in which this process must end; the rest is for its outcome."""
+"""What the child gets of the 1.7 s in which this process must end; the rest is for its outcome. A cancelled run's child
+gets no more: it is to be gone within 2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,61 +71,78 @@ class AttemptRunner:
         self._stopping = stopping
         self._on_phase = on_phase
         self._data = data
+        self._beats: dict[str, Heartbeats] = {}
         self._log = get_logger(component="attempt")
 
     def work_dir_of(self, job: Job) -> Path:
         """The folder of an attempt, under one claim only."""
         return self._bounds.work_dir / f"{job.run_id}-{job.attempt}-{job.claim}"
 
-    async def run(self, job: Job) -> Outcome:
-        """See ports.Training."""
+    async def run(self, job: Job, lease: Lease) -> Outcome:
+        """See ports.Training. The heartbeats go on until `over`, where there is a model to be published."""
         if self._stopping.is_set():
             return Stopped(Reason.HOST_SHUTDOWN)
-        async with (
-            ClearMLReporting(self._client, job.task.id, self._worker.name) as reporting,
-            Heartbeats(job, self._worker, self._send_heartbeat) as heartbeats,
-        ):
-            reporting.line(
-                f"[trainyard] run {job.run_id}, attempt {job.attempt}, on {self._worker.name}, "
-                f"deadline in {job.deadline_s:g} s"
-            )
-            heartbeats.phase(PhaseStarted(Phase.DATA))
-            started = time.monotonic()
-            fetched = await self._fetched(job, reporting)
-            if isinstance(fetched, Failed | Stopped):
-                reporting.line(f"[trainyard] {_sentence(fetched)}")
-                return fetched
+        beats = self._beats[job.claim] = Heartbeats(job, self._worker, self._send_heartbeat)
+        outcome: Outcome | None = None
+        async with ClearMLReporting(self._client, job.task.id, self._worker.name) as reporting:
+            beats.start()
             try:
-                child = await TrainingChild.start(self._spec(job, fetched, time.monotonic() - started))
-            except OSError as problem:
-                return Failed(
-                    Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}"
+                reporting.line(
+                    f"[trainyard] run {job.run_id}, attempt {job.attempt}, on {self._worker.name}, "
+                    f"deadline in {job.deadline_s:g} s"
                 )
-            stopper = asyncio.create_task(self._stop_with_us(child), name=f"stopper-{child.pid}")
-            try:
-                async for event in child.events():
-                    self._pass_on(event, reporting, heartbeats)
-                outcome = await child.outcome()
+                outcome = await self._train(job, lease, reporting, beats)
             finally:
-                stopper.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await stopper
+                if not isinstance(outcome, Succeeded):
+                    await self.over(job)
             reporting.line(f"[trainyard] {_sentence(outcome)}")
             if self._stopping.is_set():
                 reporting.hurry()
+        beats.publishing()
         return outcome
 
-    async def _fetched(self, job: Job, reporting: ClearMLReporting) -> FetchedData | Failed | Stopped | None:
-        """The data as a file for the child; None where the child finds it by itself. Ends with this process."""
+    async def over(self, job: Job) -> None:
+        """Nothing more is done for the attempt: its heartbeats end. Harmless twice."""
+        beats = self._beats.pop(job.claim, None)
+        if beats is not None:
+            await beats.stop()
+
+    async def _train(self, job: Job, lease: Lease, reporting: ClearMLReporting, beats: Heartbeats) -> Outcome:
+        beats.phase(PhaseStarted(Phase.DATA))
+        started = time.monotonic()
+        fetched = await self._fetched(job, lease, reporting)
+        if isinstance(fetched, Failed | Stopped):
+            return fetched
+        try:
+            child = await TrainingChild.start(self._spec(job, fetched, time.monotonic() - started))
+        except OSError as problem:
+            return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}")
+        async with Guard(lease, child.pid):
+            stopper = asyncio.create_task(self._stop_in_time(child, lease), name=f"stopper-{child.pid}")
+            try:
+                async for event in child.events():
+                    self._pass_on(event, reporting, beats)
+                outcome = await child.outcome()
+            finally:
+                stopper.cancel()
+                await asyncio.gather(stopper, return_exceptions=True)
+        stopped_by_order = isinstance(outcome, Stopped) and not self._stopping.is_set()
+        return ordered(lease) if stopped_by_order and lease.order is not None else outcome
+
+    async def _fetched(
+        self, job: Job, lease: Lease, reporting: ClearMLReporting
+    ) -> FetchedData | Failed | Stopped | None:
+        """The data as a file for the child; None where the child finds it by itself. Ends with this process, and by
+        the lease's order."""
         deadline_s = max(MIN_DEADLINE_S, job.deadline_s)
         fetching = asyncio.ensure_future(
             self._data.fetch(job.request.get("dataset") or {}, self.work_dir_of(job), deadline_s)
         )
-        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        stopping = asyncio.create_task(self._asked_to_stop(lease), name="stopping")
         try:
             await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not fetching.done():
-                return Stopped(Reason.HOST_SHUTDOWN)
+                return Stopped(Reason.HOST_SHUTDOWN) if lease.order is None else ordered(lease)
             fetched = await fetching
         finally:
             for task in (fetching, stopping):
@@ -148,20 +168,35 @@ class AttemptRunner:
             data=data,
         )
 
-    async def _stop_with_us(self, child: TrainingChild) -> None:
-        await self._stopping.wait()
-        self._log.info("training stopped", action="stop_child", child_pid=child.pid)
-        await child.stop(Reason.HOST_SHUTDOWN, SHUTDOWN_GRACE_S)
+    async def _asked_to_stop(self, lease: Lease) -> None:
+        """Wait until this process is to end, or the log orders it."""
+        ordered_now = asyncio.Event()
+        unlisten = lease.listen(lambda: ordered_now.set() if lease.order is not None else None)
+        waiting = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(ordered_now.wait())]
+        try:
+            if lease.order is None:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unlisten()
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
-    def _pass_on(self, event: ChildEvent, reporting: ClearMLReporting, heartbeats: Heartbeats) -> None:
+    async def _stop_in_time(self, child: TrainingChild, lease: Lease) -> None:
+        await self._asked_to_stop(lease)
+        reason = Reason.HOST_SHUTDOWN if lease.order is None else ordered(lease).reason
+        self._log.info("training stopped", action="stop_child", child_pid=child.pid, reason=reason.value)
+        await child.stop(reason, SHUTDOWN_GRACE_S)
+
+    def _pass_on(self, event: ChildEvent, reporting: ClearMLReporting, beats: Heartbeats) -> None:
         if isinstance(event, Console):
             reporting.line(event.line)
         elif isinstance(event, Scalar):
             reporting.scalar(event.title, event.series, event.value, event.iteration)
         elif isinstance(event, Progress):
-            heartbeats.progress(event)
+            beats.progress(event)
         elif isinstance(event, PhaseStarted):
-            heartbeats.phase(event)
+            beats.phase(event)
             if event.phase is Phase.FIT:
                 failpoint("W4")
         elif isinstance(event, PhaseEnded):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, plot_event
 from trainyard_runtime.logs import get_logger
-from trainyard_schemas.vocabulary import Reason
+from trainyard_schemas.vocabulary import UNSEEN_TAG, Reason
+from trainyard_trainer_worker.clearml_tasks import translated
+from trainyard_trainer_worker.lease import Lease
 from trainyard_trainer_worker.model_facts import (
     MAX_PLOT_BYTES,
     PLOTLY,
@@ -25,7 +28,7 @@ from trainyard_trainer_worker.model_naming import (
     next_version,
     version_of,
 )
-from trainyard_trainer_worker.ports import Job, Patience, PublishFailed
+from trainyard_trainer_worker.ports import ClaimVoid, Job, Patience, PublishFailed
 from trainyard_trainer_worker.spec import Artifact, Succeeded
 
 T = TypeVar("T")
@@ -37,6 +40,14 @@ FRAMEWORKS: Final = {"autogluon": "AutoGluon", "flaml": "FLAML", "sklearn": "Sci
 NOT_REGISTERED: Final = "model_not_registered"
 NOT_UPLOADED: Final = "upload_failed"
 DEADLINE_PASSED: Final = "publish_deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt, and the lease under which it may be published."""
+
+    job: Job
+    lease: Lease
 
 
 class ClearMLPublisher:
@@ -60,30 +71,38 @@ class ClearMLPublisher:
         self._work_dir_of = work_dir_of
         self._log = get_logger(component="publishing")
 
-    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+    async def reveal(self, results: Mapping[str, Any]) -> None:
+        """See ports.Publisher. A model that is to be ready at once becomes so here: nothing unseen ever is."""
+        model = results["model"]
+        await translated(self._client.edit_model(model["id"], {"tags": list(model["tags"]), "system_tags": []}))
+        if model["published"]:
+            await translated(self._client.publish_model(model["id"]))
+
+    async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
         """See ports.Publisher."""
+        held = Held(job, lease)
         started = time.monotonic()
         folder = self._work_dir_of(job)
-        uri = await self._upload(job, folder / outcome.model.path, "model.tar.gz")
+        uri = await self._upload(held, folder / outcome.model.path, "model.tar.gz")
         artifacts = [
-            artifact_entry(artifact, await self._upload(job, folder / artifact.path, artifact.path))
+            artifact_entry(artifact, await self._upload(held, folder / artifact.path, artifact.path))
             for artifact in outcome.artifacts
         ]
-        model = await self._register(job, outcome, uri, artifacts)
+        model = await self._register(held, outcome, uri, artifacts)
         task_id = job.task.id
         shown = {"id": model["id"], "name": model["name"], "project": model["project"], "version": model["version"]}
         sections = {"Model": {key: str(value) for key, value in shown.items()}}
         await self._persist(
-            job, NOT_REGISTERED, lambda: self._client.add_task_model(task_id, model["id"], str(model["name"]))
+            held, NOT_REGISTERED, lambda: self._client.add_task_model(task_id, model["id"], str(model["name"]))
         )
-        await self._persist(job, NOT_REGISTERED, lambda: self._client.edit_hyper_params(task_id, sections, force=True))
+        await self._persist(held, NOT_REGISTERED, lambda: self._client.edit_hyper_params(task_id, sections, force=True))
         now = int(self._patience.now())
         listed = [
             artifact_record(artifact, entry["uri"], now)
             for artifact, entry in zip(outcome.artifacts, artifacts, strict=True)
         ]
         if listed:
-            await self._persist(job, NOT_REGISTERED, lambda: self._client.add_artifacts(task_id, listed, force=True))
+            await self._persist(held, NOT_REGISTERED, lambda: self._client.add_artifacts(task_id, listed, force=True))
         await self._show_plots(job, folder, outcome.artifacts)
         seconds = {**(outcome.results.get("seconds") or {}), "publish": round(time.monotonic() - started, 3)}
         return {
@@ -96,25 +115,28 @@ class ClearMLPublisher:
             "clearml": {"task_id": task_id, "project_id": job.task.project_id},
         }
 
-    async def _upload(self, job: Job, path: Path, name: str) -> str:
+    async def _upload(self, held: Held, path: Path, name: str) -> str:
+        job = held.job
+
         async def send() -> str:
             with path.open("rb") as stream:
                 return await self._client.upload_file(attempt_path(job.run_id, job.attempt, job.claim, name), stream)
 
         try:
-            return await self._persist(job, NOT_UPLOADED, send)
+            return await self._persist(held, NOT_UPLOADED, send)
         except OSError as problem:
             raise PublishFailed(
                 Reason.INTERNAL, NOT_UPLOADED, f"{name} cannot be read from the work folder: {problem.strerror}"
             ) from problem
 
     async def _register(
-        self, job: Job, outcome: Succeeded, uri: str, artifacts: Sequence[Mapping[str, Any]]
+        self, held: Held, outcome: Succeeded, uri: str, artifacts: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
+        job = held.job
         trainer = str(job.request.get("trainer") or "")
         name = model_name(trainer, job.task.name)
         project = model_project(str(job.request.get("project") or "AutoML"))
-        project_id = await self._persist(job, NOT_REGISTERED, lambda: self._client.ensure_project(project))
+        project_id = await self._persist(held, NOT_REGISTERED, lambda: self._client.ensure_project(project))
         tags = sorted({trainer, *self._model_tags} - {""})
 
         async def register() -> tuple[str, int]:
@@ -132,22 +154,27 @@ class ClearMLPublisher:
                     "name": name,
                     "uri": uri,
                     "framework": FRAMEWORKS.get(trainer, trainer),
-                    "tags": tags,
+                    "tags": [*tags, UNSEEN_TAG],
+                    "system_tags": ["archived"],
                     "project": project_id,
                     "task": job.task.id,
                     "ready": False,
                     "comment": f"Trainyard run {job.run_id}, attempt {job.attempt}",
                     "metadata": metadata_items(
                         model_metadata(
-                            job.run_id, job.attempt, outcome.results, outcome.model.sha256, version, artifacts
+                            job.run_id,
+                            job.attempt,
+                            job.claim,
+                            outcome.results,
+                            outcome.model.sha256,
+                            version,
+                            artifacts,
                         )
                     ),
                 }
             ), version
 
-        model_id, version = await self._persist(job, NOT_REGISTERED, register)
-        if self._publish_models:
-            await self._persist(job, NOT_REGISTERED, lambda: self._client.publish_model(model_id))
+        model_id, version = await self._persist(held, NOT_REGISTERED, register)
         return {
             "id": model_id,
             "uri": uri,
@@ -158,10 +185,15 @@ class ClearMLPublisher:
             "published": self._publish_models,
         }
 
-    async def _persist(self, job: Job, detail: str, step: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `step` until it works, ClearML refuses it, the deadline is reached, or the process ends."""
-        tries = 0
+    async def _persist(self, held: Held, detail: str, step: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `step` until it works, ClearML refuses it, the deadline is reached, the claim is void, or the process
+        ends. Nothing is begun while the lease is not valid."""
+        job, tries = held.job, 0
         while True:
+            while not held.lease.is_valid(self._patience.steady()) and held.lease.order is None:
+                await self._patience.wait(1)
+            if held.lease.order is not None:
+                raise ClaimVoid
             try:
                 return await step()
             except ClearMLRefused as refusal:

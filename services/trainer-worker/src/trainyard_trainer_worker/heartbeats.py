@@ -7,8 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from trainyard_runtime.kafka.async_log import LogWriter
 from trainyard_runtime.kafka.records import LogError
@@ -18,8 +17,9 @@ from trainyard_schemas.events import AttemptHeartbeat, Event, encode_event, make
 from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_trainer_worker.child_events import Phase, PhaseStarted, Progress
+from trainyard_trainer_worker.outcome_facts import SOURCE
 from trainyard_trainer_worker.ports import Job
-from trainyard_trainer_worker.protocol import SOURCE, Worker
+from trainyard_trainer_worker.protocol import Worker
 
 EVERY_S: Final = 10.0
 AT_MOST_EVERY_S: Final = 1.0
@@ -30,7 +30,7 @@ Send = Callable[[Event], Awaitable[None]]
 
 
 class Heartbeats:
-    """`async with` it around an attempt and tell it what happens. Best effort: a beat that fails is not repeated."""
+    """`start` it, tell it what happens, `stop` it. Best effort: a beat that fails is not repeated."""
 
     def __init__(self, job: Job, worker: Worker, send: Send, *, now: Callable[[], float] = time.time) -> None:
         self._job = job
@@ -44,18 +44,21 @@ class Heartbeats:
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger(component="heartbeats", run_id=job.run_id, attempt=job.attempt)
 
-    async def __aenter__(self) -> Self:
+    def start(self) -> None:
+        """Beat from now on."""
         self._news.set()
         self._task = asyncio.create_task(self._beat_for_ever(), name=f"heartbeats-{self._job.run_id}")
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def stop(self) -> None:
+        """Beat no more."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def publishing(self) -> None:
+        """The training has ended, and its results are being stored."""
+        self._phase, self._progress = PUBLISHING, None
+        self._news.set()
 
     def phase(self, started: PhaseStarted) -> None:
         """The child entered a phase."""

@@ -44,6 +44,7 @@ def artifact_record(artifact: Artifact, uri: str, timestamp: int) -> dict[str, A
 def model_metadata(
     run_id: str,
     attempt: int,
+    claim: str,
     results: Mapping[str, Any],
     model_sha256: str,
     version: int,
@@ -56,6 +57,7 @@ def model_metadata(
         VERSION_KEY: version,
         "run_id": run_id,
         "attempt": attempt,
+        "claim": claim,
         "trainer": results.get("trainer"),
         "estimator": results.get("estimator"),
         "metric": results.get("metric"),
