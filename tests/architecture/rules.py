@@ -77,14 +77,26 @@ PURE = (
     "trainyard_submitter.following",
     "trainyard_submitter.runs_view",
     "trainyard_submitter.submission",
+    "trainyard_dispatcher.actions",
+    "trainyard_dispatcher.command_intake",
+    "trainyard_dispatcher.known",
+    "trainyard_dispatcher.lead",
+    "trainyard_dispatcher.next_step",
     "trainyard_dispatcher.plan",
+    "trainyard_dispatcher.retrying",
     "trainyard_dispatcher.routing",
+    "trainyard_dispatcher.run_ends",
+    "trainyard_dispatcher.surveying",
+    "trainyard_dispatcher.vigil",
     "trainyard_dispatcher.task_body",
     "trainyard_dispatcher.intake",
     "trainyard_dispatcher.ports",
     "trainyard_dispatcher.state_codec",
     "trainyard_trainer_worker.ports",
     "trainyard_trainer_worker.spec",
+    "trainyard_trainer_worker.clones",
+    "trainyard_trainer_worker.lease",
+    "trainyard_trainer_worker.outcome_facts",
     "trainyard_trainer_worker.marker",
     "trainyard_trainer_worker.model_facts",
     "trainyard_trainer_worker.model_naming",
@@ -108,7 +120,12 @@ PURE = (
 NOT_PURE = {"trainyard_schemas.generate": "writes the contract files"}
 """Exceptions inside the pure packages, each with its reason."""
 
-PORT_DRIVEN = ("trainyard_dispatcher.executor", "trainyard_trainer_worker.protocol")
+PORT_DRIVEN = (
+    "trainyard_dispatcher.executor",
+    "trainyard_trainer_worker.insisting",
+    "trainyard_trainer_worker.keeping",
+    "trainyard_trainer_worker.protocol",
+)
 """Coroutines that only await their ports: the simulation drives them, so they use no primitive of asyncio."""
 
 PORT_DRIVEN_MAY = {"trainyard_runtime.failpoints", "trainyard_runtime.logs"}

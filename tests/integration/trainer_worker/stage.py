@@ -28,6 +28,7 @@ from trainyard_runtime.kafka.admin import apply_topics
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.outbox import Outbox
+from trainyard_schemas.envelope import Envelope, decode
 from trainyard_schemas.events import (
     AttemptDispatched,
     AttemptQueued,
@@ -227,6 +228,20 @@ class Stage:
                 for record in records
                 if record.key == run_id.encode()
             ]
+
+        return asyncio.run(read())
+
+    def requests(self, key: str) -> list[Envelope]:
+        """The requests that stand on `runs.requested` at the partition of this key."""
+
+        async def read() -> list[Envelope]:
+            reader = LogReader(self.kafka)
+            try:
+                topic, partition = self.kafka.topic(TopicName.RUNS_REQUESTED), partition_of(key, RUN_PARTITIONS)
+                records = await reader.read_to_end(topic, partition, 0)
+            finally:
+                await reader.stop()
+            return [decode(record.value, record.headers) for record in records]
 
         return asyncio.run(read())
 

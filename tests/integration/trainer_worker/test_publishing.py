@@ -12,9 +12,10 @@ import pytest
 
 from tests.behaviour.clearml.server import ClearMLServer
 from trainyard_runtime.clearml import ClearMLClient, ClearMLRefused, ClearMLUnavailable, ClearMLUnknownOutcome
-from trainyard_schemas.vocabulary import Reason
+from trainyard_schemas.vocabulary import UNSEEN_TAG, Reason
 from trainyard_trainer_worker.clearml_publishing import ClearMLPublisher
-from trainyard_trainer_worker.ports import Job, PoppedTask, PublishFailed
+from trainyard_trainer_worker.lease import Lease, Void
+from trainyard_trainer_worker.ports import ClaimVoid, Job, PoppedTask, PublishFailed
 from trainyard_trainer_worker.spec import Artifact, ModelFile, Succeeded
 
 
@@ -71,12 +72,20 @@ class Clock:
     def now(self) -> float:
         return self.at
 
+    def steady(self) -> float:
+        return 0.0
+
+    async def news(self, run_id: str, at_most_s: float) -> None:
+        raise AssertionError("publishing waits for no news")
+
     async def wait(self, tries: int) -> None:
         self.at += 60.0
 
 
-def publish(client: ClearMLClient, folder: Path, run_name: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """Publish one attempt; returns its results and its ClearML task."""
+def publish(
+    client: ClearMLClient, folder: Path, run_name: str, lease: Lease | None = None, *, reveal: bool = True
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Publish one attempt, and show its model where `reveal`; returns its results and its ClearML task."""
     (folder / "model.tar.gz").write_bytes(b"model")
     (folder / "notes.txt").write_bytes(b"notes")
 
@@ -94,14 +103,24 @@ def publish(client: ClearMLClient, folder: Path, run_name: str) -> tuple[Mapping
                 accepted_at=990.0,
                 claimed_at=1_000.0,
                 deadline_s=600.0,
+                lease_s=60.0,
             )
-            publisher = ClearMLPublisher(client, Clock(), worker="w", work_dir_of=lambda _: folder)
+            publisher = ClearMLPublisher(
+                client,
+                Clock(),
+                worker="w",
+                work_dir_of=lambda _: folder,
+                model_tags=("candidate",),
+                publish_models=True,
+            )
             outcome = Succeeded(
                 {"metric": "accuracy", "value": 0.5, "trainer": "sklearn", "seconds": {"fit": 1.0}},
                 ModelFile("model.tar.gz", "abc", 5),
                 (Artifact("notes", "notes.txt", "text/plain"),),
             )
-            results = await publisher.publish(job, outcome)
+            results = await publisher.publish(job, outcome, lease or Lease(60.0, 0.0))
+            if reveal:
+                await publisher.reveal(results)
             task = await client.get_task(task_id)
             assert task is not None
             return results, task
@@ -128,6 +147,40 @@ def test_lost_answers_make_no_second_model(clearml_server: ClearMLServer, tmp_pa
     assert [artifact["key"] for artifact in task["execution"]["artifacts"]] == ["notes"]
     assert results["waited_s"] == 10.0
     assert {"fit", "publish"} == set(results["seconds"])
+
+
+@pytest.mark.parametrize("reveal", [False, True])
+def test_nobody_sees_a_model_before_its_attempt_has_won(
+    clearml_server: ClearMLServer, tmp_path: Path, reveal: bool
+) -> None:
+    name = f"run {uuid.uuid4().hex}"
+    results, _ = publish(ClearMLClient(clearml_server.settings()), tmp_path, name, reveal=reveal)
+
+    async def registered() -> dict[str, Any]:
+        async with ClearMLClient(clearml_server.settings()) as client:
+            model = await client.get_model(results["model"]["id"])
+            assert model is not None
+            return model
+
+    model = asyncio.run(registered())
+    assert model["ready"] is reveal
+    assert (model["system_tags"], UNSEEN_TAG in model["tags"]) == (([], False) if reveal else (["archived"], True))
+    assert {"candidate", "sklearn"} <= set(model["tags"])
+    assert model["metadata"]["claim"]["value"]
+
+
+def test_nothing_is_published_under_a_lease_that_bears_an_order(clearml_server: ClearMLServer, tmp_path: Path) -> None:
+    lease = Lease(60.0, 0.0)
+    lease.give(Void("over"))
+    name = f"run {uuid.uuid4().hex}"
+    with pytest.raises(ClaimVoid):
+        publish(ClearMLClient(clearml_server.settings()), tmp_path, name, lease)
+
+    async def registered() -> list[str]:
+        async with ClearMLClient(clearml_server.settings()) as client:
+            return [m["name"] for m in await client.find_models({"name": name}, ("id", "name"))]
+
+    assert asyncio.run(registered()) == []
 
 
 @pytest.mark.parametrize(

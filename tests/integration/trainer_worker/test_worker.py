@@ -19,7 +19,8 @@ from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_schemas.events import AttemptFailed, AttemptStarted, AttemptSucceeded
 from trainyard_schemas.lifecycle import fold
 from trainyard_schemas.topics import TopicName
-from trainyard_schemas.vocabulary import EventType, Reason, RunPhase
+from trainyard_schemas.upcasting import parse_request
+from trainyard_schemas.vocabulary import CLONE_SOURCE, EventType, Reason, RunPhase
 from trainyard_trainer_worker.training.packing import read
 
 MAX_IDLE_BYTES = 60 << 20
@@ -209,7 +210,7 @@ def test_the_log_wakes_a_worker_long_before_it_would_look(stage: Stage) -> None:
     assert time.monotonic() - dispatched_at < 5.0
 
 
-def test_foreign_tasks_are_failed_with_a_message_and_a_clone_is_not_trained(stage: Stage) -> None:
+def test_a_foreign_task_is_failed_with_a_message_and_a_users_clone_is_asked_for_as_a_run(stage: Stage) -> None:
     run = stage.dispatch(quick())
 
     async def enqueue_others(client: Any) -> tuple[str, str]:
@@ -224,9 +225,14 @@ def test_foreign_tasks_are_failed_with_a_message_and_a_clone_is_not_trained(stag
 
     foreign, clone = stage.clearml(enqueue_others)
     stage.start_worker()
-    for task_id, says in ((foreign, "no Run/run_id"), (clone, "clone of the task")):
-        stage.wait_status(task_id, "failed")
-        assert says in stage.task(task_id)["status_message"]
+    stage.wait_status(foreign, "failed")
+    assert "no Run/run_id" in stage.task(foreign)["status_message"]
+    asked = until(lambda: stage.requests(clone), "the clone is asked for")
+    (envelope,) = asked
+    assert (envelope.source, envelope.id) == (CLONE_SOURCE, clone)
+    assert envelope.data["run_name"] == "a user's clone"
+    assert envelope.data["queue"] == stage.queue
+    assert parse_request(envelope.data).request.trainer == "sklearn"
     assert started(stage, run.run_id) == []
     assert stage.task(run.task_id)["status"] == "queued"
 

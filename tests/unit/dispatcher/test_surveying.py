@@ -103,7 +103,7 @@ def test_a_clone_is_lost_when_two_surveys_a_grace_apart_saw_it_in_no_queue() -> 
     requeued = []
     for steady in (10.0, 39.0, 41.0):
         lead.surveyed((), absent, steady)
-        requeued.append(lead.actions({}, {}, {}.get, 0.0, steady))
+        requeued.append(lead.actions({}, {}, lambda _: None, 0.0, steady))
     assert requeued == [[], [], [act.Requeue("its own", "clone-1", "q-cpu")]]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
 from trainyard_schemas.events import (
@@ -21,18 +21,23 @@ from trainyard_schemas.events import (
 )
 from trainyard_schemas.lifecycle import RunState, fold
 from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.lease import Lease
+from trainyard_trainer_worker.outcome_facts import ordered
 from trainyard_trainer_worker.ports import (
+    ClaimVoid,
     Ending,
     Job,
     PoppedTask,
     Ports,
     PublishFailed,
     RunRecords,
+    TaskEnd,
     TasksUnavailable,
 )
 from trainyard_trainer_worker.protocol import Handled, Worker, handle
 from trainyard_trainer_worker.spec import ModelFile, Outcome, Succeeded
 
+T = TypeVar("T")
 RUN_ID = "11111111-2222-5333-8444-555555555555"
 TASK_ID = "task-1"
 PREFIX = "trainyard."
@@ -47,7 +52,7 @@ class FakeLog:
     before_append: Callable[[Event], None] = lambda event: None
     after_append: Callable[[Event], None] = lambda event: None
     before_read: Callable[[], None] = lambda: None
-    reads: list[int] = field(default_factory=list)
+    reads: list[int | None] = field(default_factory=list)
 
     def put(self, fact: Fact, writer: str = "dispatcher") -> None:
         self.records.append(make_event(fact, source="test", writer=writer, now=float(len(self.records))))
@@ -57,10 +62,11 @@ class FakeLog:
         self.records.append(event)
         self.after_append(event)
 
-    async def read_run(self, run_id: str, from_offset: int) -> RunRecords:
+    async def read_run(self, run_id: str, from_offset: int | None) -> RunRecords:
         self.before_read()
         self.reads.append(from_offset)
-        found = [(i, e) for i, e in enumerate(self.records) if i >= from_offset and e.fact.run_id == run_id]
+        start = from_offset or 0
+        found = [(i, e) for i, e in enumerate(self.records) if i >= start and e.fact.run_id == run_id]
         return RunRecords(tuple(found), len(self.records))
 
     def state(self) -> RunState:
@@ -94,9 +100,9 @@ class FakeTasks:
     async def started(self, task_id: str) -> None:
         self._call("started")
 
-    async def close(self, task_id: str, *, succeeded: bool, reason: str, message: str) -> None:
+    async def close(self, task_id: str, end: TaskEnd, *, reason: str, message: str) -> None:
         self.messages.append(message)
-        self._call("close", "completed" if succeeded else f"failed:{reason}")
+        self._call("close", "completed" if end is TaskEnd.COMPLETED else f"{end.value}:{reason}")
 
     @property
     def told(self) -> list[str]:
@@ -104,24 +110,73 @@ class FakeTasks:
         return [call for call in self.calls if call != "read"]
 
 
+async def an_order(lease: Lease) -> None:
+    """Wait until the lease bears an order."""
+    given = asyncio.Event()
+    lease.listen(lambda: given.set() if lease.order is not None else None)
+    if lease.order is None:
+        async with asyncio.timeout(10):
+            await given.wait()
+
+
 @dataclass(slots=True)
 class FakeTraining:
-    outcome: Outcome = TRAINED
-    jobs: list[Job] = field(default_factory=list)
+    """Ends with `outcome`; where `until_ordered`, as the lease orders. `meanwhile` happens while it trains."""
 
-    async def run(self, job: Job) -> Outcome:
+    outcome: Outcome = TRAINED
+    until_ordered: bool = False
+    meanwhile: Callable[[], None] = lambda: None
+    jobs: list[Job] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+
+    async def run(self, job: Job, lease: Lease) -> Outcome:
         self.jobs.append(job)
-        return self.outcome
+        self.leases.append(lease)
+        self.meanwhile()
+        if self.until_ordered:
+            await an_order(lease)
+        return ordered(lease) if lease.order is not None else self.outcome
 
 
 @dataclass(slots=True)
 class FakePublisher:
-    error: PublishFailed | Ending | None = None
+    """`meanwhile` happens while it publishes, and then it waits for an order where `until_ordered`."""
 
-    async def publish(self, job: Job, outcome: Succeeded) -> Mapping[str, Any]:
+    error: PublishFailed | Ending | None = None
+    meanwhile: Callable[[], None] = lambda: None
+    until_ordered: bool = False
+    revealed: list[str] = field(default_factory=list)
+
+    async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
+        self.meanwhile()
+        if self.until_ordered:
+            await an_order(lease)
+        if lease.order is not None:
+            raise ClaimVoid
         if self.error is not None:
             raise self.error
         return {**outcome.results, "model": {"id": "m1"}}
+
+    async def reveal(self, results: Mapping[str, Any]) -> None:
+        self.revealed.append(results["model"]["id"])
+
+
+@dataclass(slots=True)
+class FakeRequests:
+    asked: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+
+    async def ask(self, source: str, event_id: str, request: Mapping[str, Any]) -> None:
+        self.asked.append((source, event_id, request))
+
+
+async def beside(background: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
+    """Both on one loop; the work decides when it is over."""
+    keeping = asyncio.ensure_future(background)
+    try:
+        return await work
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -139,13 +194,20 @@ class FakeOutbox:
 
 @dataclass(slots=True)
 class FakePatience:
-    """Never waits; raises Ending at the `ends_at`-th pause."""
+    """Never waits; raises Ending at the `ends_at`-th pause. The steady clock stands at `at`."""
 
     ends_at: int | None = None
+    at: float = 500.0
     pauses: list[int] = field(default_factory=list)
 
     def now(self) -> float:
         return 1_000.0
+
+    def steady(self) -> float:
+        return self.at
+
+    async def news(self, run_id: str, at_most_s: float) -> None:
+        await asyncio.sleep(0)
 
     async def wait(self, tries: int) -> None:
         self.pauses.append(tries)
@@ -193,17 +255,20 @@ class World:
         self.tasks = FakeTasks(None if gone else task or marked())
         self.training = FakeTraining()
         self.publisher = FakePublisher()
+        self.requests = FakeRequests()
         self.outbox = FakeOutbox(self.log)
         self.patience = FakePatience()
         self.worker = Worker("host:trainyard-1", "writer-1", PREFIX)
         claims = itertools.count(1)
         self.ports = Ports(
             log=self.log,
+            requests=self.requests,
             tasks=self.tasks,
             training=self.training,
             publisher=self.publisher,
             outbox=self.outbox,
             patience=self.patience,
+            beside=beside,
             new_claim=lambda: f"claim-{next(claims):04d}",
         )
 

@@ -72,6 +72,8 @@ def decode_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be read"
+        if "nesting depth" in problem:  # PyYAML's own limit, since 6.0.4
+            _refuse("too_deep", f"the document nests deeper than {MAX_DEPTH} levels")
         _refuse("not_yaml", f"the document is not YAML: {printable(problem, 120)}{where}")
     except ContractError:
         raise
