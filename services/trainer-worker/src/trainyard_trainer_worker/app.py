@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from trainyard_runtime.clearml import ClearMLClient, ClearMLSettings
@@ -23,6 +24,7 @@ from trainyard_trainer_worker.data.cache import DataCache
 from trainyard_trainer_worker.data.fetching import DataFetcher
 from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.folders import Folders
+from trainyard_trainer_worker.fork_servers import ForkServers
 from trainyard_trainer_worker.heartbeats import heartbeat_sender
 from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
 from trainyard_trainer_worker.kafka_requests import KafkaRequests
@@ -89,6 +91,8 @@ class TrainerWorker:
         with blamed_on("TRAINYARD_DATA_CACHE_DIR", OSError):
             cache = DataCache(self._folders.data_cache, self._data.cache_max_bytes)
         metrics = WorkerMetrics(lambda: outcomes.depth, lambda: float(queues.is_served))
+        fork_servers = ForkServers(settings.n_jobs, settings.trainer_pythons)
+        stack.push_async_callback(fork_servers.close)
         runner = AttemptRunner(
             Bounds(work_dir, settings.data_roots, settings.n_jobs, settings.memory_limit_bytes),
             worker,
@@ -97,6 +101,7 @@ class TrainerWorker:
             stopping,
             metrics.phase,
             data=DataFetcher(self._data, client, cache),
+            fork_servers=fork_servers,
         )
         publisher = ClearMLPublisher(
             client,
@@ -148,6 +153,7 @@ class TrainerWorker:
             asyncio.create_task(serving.watch_log(), name="watch-log"),
             asyncio.create_task(serving.report_for_ever(), name="report"),
             asyncio.create_task(news.listen(), name="news"),
+            asyncio.create_task(_preload(fork_servers, settings.preload), name="preload"),
             asyncio.create_task(_wake_at_end(stopping, serving), name="wake-at-end"),
         ]
         work = asyncio.create_task(_work(outcomes, serving, ports), name="serve")
@@ -183,6 +189,12 @@ async def _work(outcomes: Outcomes, serving: Serving, ports: Ports) -> None:
     except Ending:
         return
     await serving.serve()
+
+
+async def _preload(fork_servers: ForkServers, trainers: Sequence[str]) -> None:
+    """Never returns: it is one of the tasks whose end is the worker's."""
+    await fork_servers.preload(trainers)
+    await asyncio.Event().wait()
 
 
 async def _wake_at_end(stopping: asyncio.Event, serving: Serving) -> None:

@@ -25,6 +25,7 @@ from trainyard_trainer_worker.child_events import (
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.clearml_reporting import ClearMLReporting
 from trainyard_trainer_worker.data.fetching import DataFetcher
+from trainyard_trainer_worker.fork_servers import ForkServers
 from trainyard_trainer_worker.guard import Guard
 from trainyard_trainer_worker.heartbeats import Heartbeats, Send
 from trainyard_trainer_worker.lease import Lease
@@ -63,6 +64,7 @@ class AttemptRunner:
         on_phase: PhaseSeconds,
         *,
         data: DataFetcher,
+        fork_servers: ForkServers,
     ) -> None:
         self._bounds = bounds
         self._worker = worker
@@ -71,6 +73,7 @@ class AttemptRunner:
         self._stopping = stopping
         self._on_phase = on_phase
         self._data = data
+        self._fork_servers = fork_servers
         self._beats: dict[str, Heartbeats] = {}
         self._log = get_logger(component="attempt")
 
@@ -114,7 +117,9 @@ class AttemptRunner:
         if isinstance(fetched, Failed | Stopped):
             return fetched
         try:
-            child = await TrainingChild.start(self._spec(job, fetched, time.monotonic() - started))
+            server = self._fork_servers.of(str(job.request.get("trainer")))
+            spec = self._spec(job, fetched, time.monotonic() - started)
+            child = await TrainingChild.start(spec, fork_server=server)
         except OSError as problem:
             return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}")
         async with Guard(lease, child.pid):

@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.child_events import ChildEvent, Console, decode
+from trainyard_trainer_worker.fork_servers import ChildHandle, ForkServer, ForkServerUnavailable
 from trainyard_trainer_worker.spec import (
     OUTCOME_FILE,
     SPEC_FILE,
@@ -32,6 +34,7 @@ from trainyard_trainer_worker.spec import (
     clean,
     outcome_from_json,
 )
+from trainyard_trainer_worker.training.environment import child_environment
 
 STOP_GRACE_S = 2.0
 DRAIN_GRACE_S = 1.0
@@ -43,29 +46,6 @@ MAX_OUTCOME_BYTES = 16 << 20
 MAX_WAITING = 20_000
 PROGRAM = (sys.executable, "-m", "trainyard_trainer_worker.training.child")
 
-# What a training process needs from our environment, and nothing else: no ClearML, Kafka or cloud credentials.
-_ENV_NAMES = frozenset(
-    {"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH",
-     "PYTHONHASHSEED", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "COVERAGE_PROCESS_START"}
-)  # fmt: skip
-_ENV_PREFIXES = ("LC_",)
-
-
-def child_environment(environment: Mapping[str, str], work_dir: str, n_jobs: int) -> dict[str, str]:
-    """The child's environment: a short list of harmless names from ours, a home of its own, thread limits."""
-    kept = {k: v for k, v in environment.items() if k in _ENV_NAMES or k.startswith(_ENV_PREFIXES)}
-    threads = str(n_jobs)
-    return {
-        **kept,
-        "HOME": work_dir,
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads doubled the time of small fits on a busy host
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",
-    }
-
 
 def _prepare(spec: AttemptSpec) -> Path:
     work_dir = Path(spec.work_dir)
@@ -74,6 +54,39 @@ def _prepare(spec: AttemptSpec) -> Path:
     spec_path = work_dir / SPEC_FILE
     spec_path.write_text(json.dumps(spec.to_json()), encoding="utf-8")
     return spec_path
+
+
+async def _forked(
+    server: ForkServer | None, spec_path: Path, environment: Mapping[str, str], folder: str, writers: Sequence[int]
+) -> ChildHandle | None:
+    if server is None:
+        return None
+    try:
+        return await server.fork([str(spec_path)], environment, folder, writers)
+    except ForkServerUnavailable as problem:
+        get_logger(component="child_process").warning("not forked", action="fork", error=str(problem))
+        return None
+
+
+async def _spawned(
+    program: Sequence[str], spec_path: Path, environment: Mapping[str, str], folder: str, writers: Sequence[int]
+) -> ChildHandle:
+    events, stdout, stderr = writers
+    return await asyncio.create_subprocess_exec(
+        *program,
+        str(spec_path),
+        "--events-fd",
+        str(events),
+        "--parent-pid",
+        str(os.getpid()),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=(events,),
+        start_new_session=True,
+        cwd=folder,
+        env=dict(environment),
+    )
 
 
 async def _open(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
@@ -91,7 +104,7 @@ class TrainingChild:
     lines, when the child has ended, with a note of how much was cut. At most 20,000 events wait for a slow reader.
     """
 
-    def __init__(self, spec: AttemptSpec, process: asyncio.subprocess.Process, pipes: Sequence[int]) -> None:
+    def __init__(self, spec: AttemptSpec, process: ChildHandle, pipes: Sequence[int]) -> None:
         self._spec = spec
         self._process = process
         self._pipes = pipes
@@ -109,38 +122,32 @@ class TrainingChild:
 
     @classmethod
     async def start(
-        cls, spec: AttemptSpec, environment: Mapping[str, str] | None = None, program: Sequence[str] = PROGRAM
+        cls,
+        spec: AttemptSpec,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+        fork_server: ForkServer | None = None,
     ) -> TrainingChild:
         """Write the spec into its work directory (created, private) and start the child. Raises OSError.
 
-        `program` is the interpreter and what it runs: a trainer may have an environment of its own.
+        With a `fork_server` the child is forked there; where that is not possible, and without one, `program` is the
+        interpreter and what it runs.
         """
         spec_path = _prepare(spec)
         # Pipes of our own: asyncio's would make wait() last as long as any descendant keeps one of them open.
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("events", "stdout", "stderr")]
-        readers, (events, stdout, stderr) = [r for r, _ in pipes], [w for _, w in pipes]
+        readers, writers = [r for r, _ in pipes], [w for _, w in pipes]
+        own = child_environment(os.environ if environment is None else environment, spec.work_dir, spec.n_jobs)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *program,
-                str(spec_path),
-                "--events-fd",
-                str(events),
-                "--parent-pid",
-                str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                pass_fds=(events,),
-                start_new_session=True,
-                cwd=spec.work_dir,
-                env=child_environment(os.environ if environment is None else environment, spec.work_dir, spec.n_jobs),
-            )
+            process = await _forked(fork_server, spec_path, own, spec.work_dir, writers)
+            if process is None:
+                process = await _spawned(program, spec_path, own, spec.work_dir, writers)
         except BaseException:
             for fd in readers:
                 os.close(fd)
             raise
         finally:
-            for fd in (events, stdout, stderr):
+            for fd in writers:
                 os.close(fd)
         return cls(spec, process, readers)
 

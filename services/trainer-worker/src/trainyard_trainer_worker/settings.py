@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from trainyard_runtime.settings import ServiceSettings
+from trainyard_schemas.trainers import TRAINERS
 
 DEFAULT_QUEUES = ("cpu", "services", "default")
 QUEUE_NAME_MIN, QUEUE_NAME_MAX = 3, 128
@@ -62,6 +64,16 @@ class TrainerWorkerSettings(ServiceSettings):
         validation_alias="TRAINYARD_WORKER_MEMORY_LIMIT_BYTES",
         description="Most private memory of a training process; not bounded if not set.",
     )
+    preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="TRAINYARD_WORKER_PRELOAD",
+        description="Trainers whose libraries are loaded at the start, separated by commas; else at their first run.",
+    )
+    trainer_pythons: Annotated[Mapping[str, Path], NoDecode] = Field(
+        default={},
+        validation_alias="TRAINYARD_TRAINER_PYTHONS",
+        description="Interpreters of trainers that have an environment of their own, as flaml=/path/to/python,...",
+    )
     default_deadline_s: float | None = Field(
         default=None,
         gt=0,
@@ -80,7 +92,7 @@ class TrainerWorkerSettings(ServiceSettings):
         description="Whether every registered model is published (ready) at once.",
     )
 
-    @field_validator("queues", "model_tags", mode="before")
+    @field_validator("queues", "model_tags", "preload", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -93,6 +105,24 @@ class TrainerWorkerSettings(ServiceSettings):
         if isinstance(value, str):
             return tuple(part for part in value.split(os.pathsep) if part)
         return value
+
+    @field_validator("preload")
+    @classmethod
+    def _known_trainers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in TRAINERS:
+                raise ValueError(f"unknown trainer; there are {', '.join(sorted(TRAINERS))}")
+        return value
+
+    @field_validator("trainer_pythons", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not sign or name.strip() not in TRAINERS or not path.strip() for name, sign, path in pairs):
+            raise ValueError(f"write trainer=/path/to/python, with one of {', '.join(sorted(TRAINERS))}")
+        return {name.strip(): path.strip() for name, _, path in pairs}
 
     @field_validator("queues")
     @classmethod

@@ -13,20 +13,20 @@ from trainyard_trainer_worker.child_events import Phase
 from trainyard_trainer_worker.spec import AttemptSpec, Succeeded, parse_request
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.jsonsafe import json_safe
-from trainyard_trainer_worker.training.model_check import check, model_check
+from trainyard_trainer_worker.training.model_check import CleanProcess
 
 
 def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
     """Train, evaluate, pack and verify. Raises AttemptError; anything else comes from a library."""
     request = parse_request(spec.request)
     work_dir = Path(spec.work_dir)
-    with model_check(request.trainer) as clean_process:
+    with CleanProcess(request.trainer) as clean_process:
         with emitter.in_phase(Phase.IMPORT):
             steps = importlib.import_module("trainyard_trainer_worker.training.steps")
             trainer = steps.trainers.load(request.trainer, request.extras)
-        trained = steps.train(spec, request, trainer, emitter)
+        trained = steps.train(spec, request, trainer, emitter, on_fit=clean_process.start)
         with emitter.in_phase(Phase.VERIFY):
-            verified = check(clean_process, work_dir, trained.model)
+            verified = clean_process.check(work_dir, trained.model)
     results = {**trained.results, "verified": verified, **usage(emitter)}
     artifacts = steps.write_artifacts(work_dir, request, trained, results)
     return Succeeded(json_safe(results), trained.model, artifacts)

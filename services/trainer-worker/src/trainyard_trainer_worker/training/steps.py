@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +36,20 @@ class Trained:
     artifacts: tuple[Artifact, ...]
 
 
-def train(spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter: Emitter) -> Trained:
-    """Run the phases in order. Raises AttemptError; anything else comes from a library."""
+def train(
+    spec: AttemptSpec, request: TrainingRequest, trainer: Trainer, emitter: Emitter, *, on_fit: Callable[[], object]
+) -> Trained:
+    """Run the phases in order; `on_fit` is called when the fit has been announced.
+
+    Raises AttemptError; anything else comes from a library.
+    """
     analysed = analysis.wanted(request.extras, f"extras.{request.trainer}")
     with emitter.in_phase(Phase.DATA):
         loaded = preparation.load(request, spec.data_roots, emitter, spec.data)
     with emitter.in_phase(Phase.SPLIT):
         parts = preparation.divide(request, loaded, emitter)
     with emitter.in_phase(Phase.FIT), _noted_warnings(emitter):
+        on_fit()
         fitted = trainer.fit(_task(spec, request, loaded, parts), emitter)
     with emitter.in_phase(Phase.EVALUATE), _noted_warnings(emitter):
         predictions = evaluation.predict(fitted.pipeline, parts.test, len(loaded.target.classes))
