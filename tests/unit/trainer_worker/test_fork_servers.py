@@ -1,0 +1,139 @@
+"""Children from a fork server: in an instant, with everything loaded, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.unit.trainer_worker.test_guard import until
+from trainyard_trainer_worker.fork_servers import LOST, ForkedChild, ForkServer, ForkServers, ForkServerUnavailable
+from trainyard_trainer_worker.training.environment import child_environment
+
+
+def spec_path(folder: Path, body: str) -> Path:
+    """What `training.child` reads; one that is no spec makes it end at once, with its message on standard error."""
+    path = folder / "spec.json"
+    path.write_text(body)
+    return path
+
+
+async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int, bytes]:
+    """Fork a child on a broken spec; its status, and what it said."""
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    environment = child_environment(os.environ, str(folder), 1)
+    try:
+        child = await server.fork([str(spec_path(folder, body))], environment, str(folder), [w for _, w in pipes])
+    finally:
+        for _, writer in pipes:
+            os.close(writer)
+    status = await asyncio.wait_for(child.wait(), 30)
+    said = os.read(pipes[2][0], 1 << 16)
+    for reader, _ in pipes:
+        os.close(reader)
+    return status, said
+
+
+def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]]) -> None:
+    async def main() -> None:
+        server = ForkServer(trainer, sys.executable, 1)
+        try:
+            await scenario(server)
+        finally:
+            pid = server.pid
+            await server.close()
+            assert pid is None or not psutil.pid_exists(pid)
+
+    asyncio.run(main())
+
+
+def test_a_second_child_needs_no_imports_and_each_says_how_it_ended(tmp_path: Path) -> None:
+    async def scenario(server: ForkServer) -> None:
+        await server.warm()
+        first = server.pid
+        began = time.monotonic()
+        status, said = await fork(server, tmp_path)
+        assert time.monotonic() - began < 1.0, "a child that imports scikit-learn takes seconds"
+        assert status == 1
+        assert b"KeyError" in said
+        assert (await fork(server, tmp_path, "[]"))[0] == 1
+        assert server.pid == first
+
+    with_server("sklearn", scenario)
+
+
+async def waiting_child(server: ForkServer, folder: Path) -> ForkedChild:
+    """A child that waits for a spec that nobody writes."""
+    fifo = folder / "spec.fifo"
+    os.mkfifo(fifo)
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    try:
+        environment = child_environment(os.environ, str(folder), 1)
+        return await server.fork([str(fifo)], environment, str(folder), [w for _, w in pipes])
+    finally:
+        for reader, writer in pipes:
+            os.close(reader)
+            os.close(writer)
+
+
+def test_a_child_leads_a_group_of_its_own_in_its_own_folder(tmp_path: Path) -> None:
+    async def scenario(server: ForkServer) -> None:
+        child = await waiting_child(server, tmp_path)
+        await until(lambda: psutil.Process(child.pid).cwd() == str(tmp_path), "it is in its folder")
+        assert os.getpgid(child.pid) == child.pid
+
+    with_server("sklearn", scenario)
+
+
+def test_children_die_with_their_server_and_the_next_one_gets_a_new_server(tmp_path: Path) -> None:
+    async def scenario(server: ForkServer) -> None:
+        child = await waiting_child(server, tmp_path)
+        assert psutil.pid_exists(child.pid)
+        first = server.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        assert await asyncio.wait_for(child.wait(), 10) == LOST
+        await until(lambda: not psutil.pid_exists(child.pid), "the child is gone")
+        assert (await fork(server, tmp_path))[0] == 1
+        assert server.pid not in (None, first)
+
+    with_server("sklearn", scenario)
+
+
+def test_closing_the_servers_ends_children_that_still_run(tmp_path: Path) -> None:
+    async def main() -> None:
+        servers = ForkServers(1, {})
+        child = await waiting_child(servers.of("sklearn"), tmp_path)
+        await servers.close()
+        assert await child.wait() == LOST
+        await until(lambda: not psutil.pid_exists(child.pid), "the child is gone")
+
+    asyncio.run(main())
+
+
+def test_an_interpreter_that_does_not_exist_or_has_no_trainyard_is_unavailable_and_preloading_goes_on(
+    tmp_path: Path,
+) -> None:
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+
+    async def main() -> None:
+        servers = ForkServers(1, {"flaml": tmp_path / "absent", "autogluon": bare})
+        try:
+            for trainer in ("flaml", "autogluon"):
+                with pytest.raises(ForkServerUnavailable, match=trainer):
+                    await servers.of(trainer).warm()
+            await servers.preload(["flaml", "sklearn"])
+            assert servers.of("sklearn").pid is not None
+        finally:
+            await servers.close()
+
+    asyncio.run(main())
