@@ -16,11 +16,12 @@ from trainyard_dispatcher.intake import answer
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
 from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
-from trainyard_schemas.events import RunAccepted
+from trainyard_schemas.events import RunAccepted, RunCompleted
 from trainyard_schemas.ids import Origin, partition_of, run_id_from_event, run_id_from_key
 from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TOPICS
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+SCHEMA_EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 REQUEST = EXAMPLES / "requests" / "wine-sklearn.json"
 SOURCE = "urn:example:nightly-training"
 
@@ -104,6 +105,17 @@ def test_a_subscriber_prints_each_finished_run_once_and_goes_on_where_it_ended(
     value, headers = encoded(completed(run_id))
     for _ in range(2):
         publisher.publish(f"{DEFAULT_PREFIX}runs.completed", value, headers, key=run_id.encode(), partition=0)
+    golden = json.loads((SCHEMA_EXAMPLES / "run.completed" / "autogluon.json").read_bytes())["data"]
+    run = golden["run_id"] = run_id_from_key("default", uuid.uuid4().hex)
+    value, headers = encoded(RunCompleted.model_validate(golden))
+    publisher.publish(f"{DEFAULT_PREFIX}runs.completed", value, headers, key=run.encode(), partition=0)
     lines = finished(start("subscribe_completed.py", broker, group, "6")).splitlines()
-    assert [json.loads(line)["run_id"] for line in lines].count(run_id) == 1
+    shown = [json.loads(line) for line in lines]
+    assert [line["run_id"] for line in shown].count(run_id) == 1
+    results = golden["results"]
+    (line,) = (line for line in shown if line["run_id"] == run)
+    assert (line["metric"], line["value"], line["baseline"]) == ("roc_auc", results["value"], 0.5)
+    assert line["model"].items() <= results["model"].items()
+    assert line["artifacts"]["leaderboard"].endswith("leaderboard.csv")
+    assert all(line[name] for name in ("dataset_sha256", "held_out_rows", "fit_seconds", "clearml_task", "cpu_seconds"))
     assert finished(start("subscribe_completed.py", broker, group, "6")) == ""
