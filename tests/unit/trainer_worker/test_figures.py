@@ -31,7 +31,7 @@ def test_many_classes_become_the_frequent_ones_and_the_rest_and_no_row_is_lost()
 @pytest.mark.parametrize("rows", [12, 5_000])
 def test_the_roc_curve_has_the_area_that_is_reported(rows: int) -> None:
     truth = CHANCE.randint(0, 2, rows)
-    probability = np.round(np.clip(truth * 0.3 + CHANCE.rand(rows), 0, 1), 2)  # with ties
+    probability = np.clip(truth * 0.3 + CHANCE.rand(rows), 0, 1).round(2).astype(np.float64)  # with ties
     curve = figures.roc_curve(truth, probability, "yes").data[0]
     assert len(curve["x"]) <= figures.MAX_POINTS
     assert (curve["x"][0], curve["y"][0], curve["x"][-1], curve["y"][-1]) == (0, 0, 1, 1)

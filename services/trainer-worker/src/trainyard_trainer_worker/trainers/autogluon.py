@@ -30,7 +30,7 @@ from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 MIN_BUDGET_S = 1.0
 LIMIT_SHARE = 0.95
-"""What AutoGluon is told of the budget: it overran 30 s by 2 s on a busy machine, and copying a predictor takes some."""
+"""What AutoGluon is told of the budget: it overran 30 s by 2 s on a busy machine; copying the predictor counts too."""
 
 GRACE_S = 1.0
 """How far beyond the budget it may go before it is interrupted: its limits per model are soft."""
