@@ -118,3 +118,18 @@ def test_an_analysis_that_is_not_there_is_refused(asked: object, says: str) -> N
 def test_only_the_parts_that_are_asked_for_are_wanted() -> None:
     assert analysis.wanted({"analysis": {"corr": True, "shap": False, "summary": True}}, "x") == ("summary", "corr")
     assert analysis.wanted({}, "x") == ()
+
+
+@pytest.mark.parametrize(
+    ("fit_args", "expected"),
+    [
+        ({}, False),
+        ({"presets": "medium"}, False),
+        ({"presets": "hq"}, True),
+        ({"presets": ["good_quality", "optimize_for_deployment"]}, True),
+        ({"presets": "high_quality", "refit_full": False}, False),
+        ({"refit_full": True}, True),
+    ],
+)
+def test_presets_that_fit_everything_once_more_are_known(fit_args: dict[str, Any], expected: bool) -> None:
+    assert autogluon_args.refits(fit_args) is expected

@@ -32,6 +32,9 @@ MIN_BUDGET_S = 1.0
 LIMIT_SHARE = 0.95
 """What AutoGluon is told of the budget: it overran 30 s by 2 s on a busy machine; copying the predictor counts too."""
 
+REFIT_SHARE = 0.75
+"""The same where the models are fitted once more on all rows: AutoGluon does that after its limit."""
+
 GRACE_S = 1.0
 """How far beyond the budget it may go before it is interrupted: its limits per model are soft."""
 
@@ -156,13 +159,14 @@ def _fit_by(
             warnings.filterwarnings("ignore", message="n_quantiles ")  # its linear model, on every small table
             predictor.fit(
                 data,
-                time_limit=budget_s * LIMIT_SHARE,
+                time_limit=budget_s * (REFIT_SHARE if autogluon_args.refits(fit_args) else LIMIT_SHARE),
                 num_cpus=task.n_jobs,
                 num_gpus=autogluon_args.num_gpus(),
                 memory_limit=_memory_limit_gib(),
                 callbacks=[progress],
                 calibrate_decision_threshold=False,  # a class is the most probable one, here as everywhere
                 raise_on_no_models_fitted=False,
+                save_bag_folds=True,  # else nothing is left when the time is up before the last fit
                 **structure,
                 **fit_args,
             )

@@ -173,6 +173,15 @@ def eval_metric(task: FitTask) -> str:
     return METRICS[task.metric.name]
 
 
+def refits(fit_args: Mapping[str, Any]) -> bool:
+    """Whether AutoGluon fits its models once more, on all rows, when it is done."""
+    if "refit_full" in fit_args:
+        return bool(fit_args["refit_full"])
+    presets = fit_args.get("presets") or []
+    names = [tabular_presets_alias.get(name, name) for name in (presets if isinstance(presets, list) else [presets])]
+    return any(tabular_presets_dict[name].get("refit_full", False) for name in names)
+
+
 def num_gpus() -> int | str:
     """0 where there is no GPU that AutoGluon could use: it takes any other number without looking."""
     if importlib.util.find_spec("torch") is None:
