@@ -138,7 +138,7 @@ def test_lost_answers_make_no_second_model(clearml_server: ClearMLServer, tmp_pa
         async with ClearMLClient(clearml_server.settings()) as plain:
             assert await plain.read_file(results["model"]["uri"]) == b"model"
             project = await plain.ensure_project("Publishing-Models")
-            return [m for m in await plain.find_models({"project": [project]}) if m["name"] == f"sklearn-{name}"]
+            return [m for m in await plain.find_models({"project": [project]}) if m["name"] == f"{name}-sklearn"]
 
     (model,) = asyncio.run(registered())
     assert model["id"] == results["model"]["id"]

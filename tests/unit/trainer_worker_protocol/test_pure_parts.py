@@ -41,11 +41,11 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("trainer", "run_name", "expected"),
     [
-        ("flaml", "demo-run", "flaml-demo-run"),
+        ("flaml", "demo-run", "demo-run-flaml"),
         ("flaml", "wine-flaml", "wine-flaml"),
         ("flaml", "flaml-demo-run", "flaml-demo-run"),
         ("sklearn", "Wine (SKLearn)", "Wine (SKLearn)"),
-        ("flaml", "notflaml run", "flaml-notflaml run"),
+        ("flaml", "notflaml run", "notflaml run-flaml"),
     ],
 )
 def test_a_model_is_named_after_trainer_and_run(trainer: str, run_name: str, expected: str) -> None:

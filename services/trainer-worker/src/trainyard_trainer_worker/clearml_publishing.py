@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, plot_event
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import UNSEEN_TAG, Reason
+from trainyard_trainer_worker.best_model import name_best
 from trainyard_trainer_worker.clearml_tasks import translated
 from trainyard_trainer_worker.lease import Lease
 from trainyard_trainer_worker.model_facts import (
@@ -77,6 +78,7 @@ class ClearMLPublisher:
         await translated(self._client.edit_model(model["id"], {"tags": list(model["tags"]), "system_tags": []}))
         if model["published"]:
             await translated(self._client.publish_model(model["id"]))
+        await translated(name_best(self._client, results, publish=bool(model["published"])))
 
     async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
         """See ports.Publisher."""
@@ -179,6 +181,7 @@ class ClearMLPublisher:
             "id": model_id,
             "uri": uri,
             "name": name,
+            "framework": FRAMEWORKS.get(trainer, trainer),
             "project": project,
             "version": version,
             "tags": tags,

@@ -41,6 +41,14 @@ def artifact_record(artifact: Artifact, uri: str, timestamp: int) -> dict[str, A
     }
 
 
+def metadata_of(model: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of a registered model as names and values."""
+    items = model.get("metadata") or {}
+    return {
+        str(name): str(item["value"]) for name, item in items.items() if isinstance(item, Mapping) and "value" in item
+    }
+
+
 def model_metadata(
     run_id: str,
     attempt: int,

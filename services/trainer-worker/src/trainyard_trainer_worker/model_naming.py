@@ -7,13 +7,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 MODEL_PROJECT_SUFFIX: Final = "-Models"
+BEST_SUFFIX: Final = "-best"
 VERSION_KEY: Final = "version"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def model_name(trainer: str, run_name: str) -> str:
-    """`<trainer>-<run name>`, such as flaml-demo-run; a run name that holds the trainer's name already stays."""
-    return run_name if trainer in re.split(r"[^a-z0-9]+", run_name.lower()) else f"{trainer}-{run_name}"
+    """`<run name>-<trainer>`, such as wine-flaml; a run name that holds the trainer's name already stays, such as
+    flaml-demo-run."""
+    return run_name if trainer in re.split(r"[^a-z0-9]+", run_name.lower()) else f"{run_name}-{trainer}"
+
+
+def best_name(trainer: str, name: str) -> str:
+    """`<base>-best`, where the base is a model's name without its trainer: wine-best for wine-flaml and wine-sklearn,
+    demo-run-best for flaml-demo-run."""
+    trainers_name = rf"(?i)(^|[^a-z0-9]+){re.escape(trainer)}($|[^a-z0-9]+)"
+    base = re.sub(trainers_name, "-", name, count=1).strip("-")
+    return f"{base or name}{BEST_SUFFIX}"
 
 
 def model_project(project: str) -> str:
