@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.behaviour.clearml.server import ClearMLServer
 from trainyard_runtime.clearml import ClearMLClient
-from trainyard_trainer_worker.best_model import name_best
+from trainyard_trainer_worker.clearml_best_model import name_best
 from trainyard_trainer_worker.model_facts import metadata_of
 
 

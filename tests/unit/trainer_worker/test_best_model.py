@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainyard_trainer_worker.best_model import beats, newest
+from trainyard_trainer_worker.clearml_best_model import beats, newest
 from trainyard_trainer_worker.model_facts import artifact_entry, artifact_record, metadata_of, model_metadata
 from trainyard_trainer_worker.model_naming import best_name, metadata_items
 from trainyard_trainer_worker.spec import Artifact
@@ -59,7 +59,7 @@ def test_a_model_must_be_better_in_its_metrics_direction_on_the_same_rows() -> N
 @pytest.mark.parametrize(
     "other", [{"metric": "mae"}, {"dataset_sha256": "e"}, {"split_sha256": "t"}, {"value": "much"}]
 )
-def test_what_cannot_be_compared_gives_way_to_what_is_asked_for_now(other: dict[str, object]) -> None:
+def test_what_cannot_be_compared_gives_way_to_what_is_asked_for_now(other: dict[str, Any]) -> None:
     assert beats(results(100.0), registered(**other))
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, plot_event
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import UNSEEN_TAG, Reason
-from trainyard_trainer_worker.best_model import name_best
+from trainyard_trainer_worker.clearml_best_model import name_best
 from trainyard_trainer_worker.clearml_tasks import translated
 from trainyard_trainer_worker.lease import Lease
 from trainyard_trainer_worker.model_facts import (
