@@ -250,12 +250,12 @@ def test_a_model_that_ignores_its_limit_is_interrupted_and_the_others_are_kept(
 
     monkeypatch.setattr(XGBoostModel, "_fit", fit_for_ever)
     started = time.monotonic()
-    asked = wine(time_budget_s=3, autogluon={"fit_args": {"hyperparameters": {**QUICK, "XGB": {}}}})
+    asked = wine(time_budget_s=8, autogluon={"fit_args": {"hyperparameters": {**QUICK, "XGB": {}}}})
     results = train_here(asked).results
-    assert results["seconds"]["fit"] < 6
+    assert results["seconds"]["fit"] < 11
     assert time.monotonic() - started < 40
     assert [row["model"] for row in results["leaderboard"]] == ["LightGBM"]
-    assert any("did not end within time_budget_s = 3" in warning for warning in results["warnings"])
+    assert any("did not end within time_budget_s = 8" in warning for warning in results["warnings"])
 
     alone = train_here(wine(time_budget_s=1, autogluon={"fit_args": {"hyperparameters": {"XGB": {}}}})).failure
     assert (alone.reason, alone.detail) == (Reason.TRAINER_ERROR, "no_model")

@@ -133,13 +133,13 @@ class Analysis:
 
         explainer = shap.PermutationExplainer(ask, background, seed=self._seed)
         ends = time.monotonic() + SHAP_LIMIT_S
-        found: list[npt.NDArray[Any]] = []
+        strengths: list[npt.NDArray[Any]] = []
         for row in explained:
-            if found and time.monotonic() > ends:
+            if strengths and time.monotonic() > ends:
                 break
             one = explainer(row[np.newaxis], max_evals=2 * len(row) + 1, silent=True)
-            found.append(np.abs(np.asarray(one.values)[0]))
-        values = np.mean(found, axis=0)
+            strengths.append(np.abs(np.asarray(one.values)[0]))
+        values = np.mean(strengths, axis=0)
         outputs = [str(self._classes[code]) for code in model.classes_] if self._classes else ["target"]
         index = pd.Index(coded.columns, name="feature")
         return pd.DataFrame(values.reshape(len(index), -1), index=index, columns=outputs)
