@@ -83,7 +83,7 @@ def test_a_public_bucket_is_read_without_keys(
 ) -> None:
     dataset = {"uri": f"s3://{bucket}/a%20set/train.csv"}
     closed = failed(fetching.run(clearml_server, dataset, s3_endpoint=endpoint, s3_anonymous=True))
-    assert (closed.detail, "TRAINYARD_S3_ANONYMOUS" in closed.message) == (Detail.ACCESS_DENIED, True)
+    assert (closed.detail, "TRAINYARD_DATA_WITHOUT_KEYS" in closed.message) == (Detail.ACCESS_DENIED, True)
     ask(f"{endpoint}/{bucket}/a%20set/train.csv?acl", **{"x-amz-acl": "public-read"})
     found = fetching.run(clearml_server, dataset, s3_endpoint=endpoint, s3_anonymous=True)
     assert fetched(found).size_bytes == len(CSV)

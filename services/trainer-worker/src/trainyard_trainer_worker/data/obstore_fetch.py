@@ -74,7 +74,7 @@ class S3Fetch:
             raise dataset_unreachable(
                 Detail.CREDENTIALS_MISSING,
                 f"{place.location}: this worker has no keys for S3; set {' and '.join(missing)} for it, or "
-                "TRAINYARD_S3_ANONYMOUS=true for public buckets",
+                "TRAINYARD_DATA_WITHOUT_KEYS=true for public buckets",
             )
 
     def _store(self, bucket: str) -> S3Store:
@@ -121,7 +121,7 @@ class S3Fetch:
             return dataset_unreachable(
                 Detail.ACCESS_DENIED,
                 f"{where}: S3 refuses this worker; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or, with "
-                "TRAINYARD_S3_ANONYMOUS, that the bucket is public)",
+                "TRAINYARD_DATA_WITHOUT_KEYS, that the bucket is public)",
             )
         return TryAgain(
             Detail.CONNECTION_FAILED,
