@@ -128,11 +128,6 @@ class DataFetcher:
         with self._cache.incoming(limit, source.location) as incoming:
             async for chunk in body.chunks:
                 await incoming.add(chunk)
-            if body.size_bytes is not None and incoming.size_bytes != body.size_bytes:
-                raise TryAgain(
-                    Detail.CONNECTION_FAILED,
-                    f"{source.location}: {incoming.size_bytes} of {body.size_bytes} bytes came",
-                )
             _check_content(incoming.content, expected, source.location)
             content = await incoming.keep(target, cached=cached)
         if body.validator is not None and cached:
