@@ -145,11 +145,25 @@ def test_an_invalid_file_exits_3_and_names_the_field(stack: Stack, wine: dict[st
     [
         ({"dataset": {"type": "tabular", "uri": "examples/wine.csv", "label": "colour"}}, "invalid_dataset", "alcohol"),
         ({"dataset": {"type": "tabular", "uri": "/etc/hostname", "label": "x"}}, "invalid_dataset", "outside"),
-        ({"dataset": {"type": "tabular", "uri": "s3://bucket/set.csv", "label": "x"}}, "dataset_unreachable", ""),
+        (
+            {"dataset": {"type": "tabular", "uri": "s3://bucket/set.csv", "label": "x"}},
+            "dataset_unreachable",
+            "AWS_ACCESS_KEY_ID",
+        ),
         (
             {"dataset": {"type": "tabular", "uri": "https://host.invalid/set.csv", "label": "x"}},
             "dataset_unreachable",
-            "",
+            "has no address",
+        ),
+        (
+            {"dataset": {"type": "tabular", "uri": "http://169.254.169.254/latest/", "label": "x"}},
+            "dataset_unreachable",
+            "TRAINYARD_DATA_PRIVATE_HOSTS",
+        ),
+        (
+            {"dataset": {"type": "tabular", "clearml": {"id": "0" * 32}, "label": "x"}},
+            "dataset_unreachable",
+            "dataset.clearml.id",
         ),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from tests.behaviour.clearml.raw import Raw, with_client
 from tests.behaviour.clearml.server import ClearMLServer
+from tests.integration.trainer_worker_data.web_server import Answer, web_server
 from trainyard_runtime.clearml import ClearMLClient, ClearMLRefused
 
 
@@ -107,3 +108,15 @@ def test_an_upload_logs_in_again_once_and_sends_its_stream_from_the_start(
         return content
 
     assert with_client(clearml_server, act) == b"the whole of it"
+
+
+def test_our_token_goes_to_the_configured_file_server_only(clearml_server: ClearMLServer, raw: Raw) -> None:
+    with web_server() as other:
+        other.answers["/a.csv"] = Answer(b"theirs")
+        url = other.url("/a.csv", "127.0.0.1")
+        assert with_client(clearml_server, lambda client: client.read_file(url)) == b"theirs"
+        ((_, headers),) = other.asked
+        assert "authorization" not in headers
+        asked = with_client(clearml_server, lambda client: client.read_file(url), files_host=url.removesuffix("/a.csv"))
+        assert asked == b"theirs"
+        assert other.asked[-1][1]["authorization"].startswith("Bearer ")

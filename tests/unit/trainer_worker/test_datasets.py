@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.spec import AttemptError
+from trainyard_trainer_worker.spec import AttemptError, FetchedData
 from trainyard_trainer_worker.training import datasets
 
 GOOD = b"a,b,y\n1,x,0\n2,z,1\n"
@@ -74,13 +74,13 @@ def test_a_path_swapped_for_a_link_after_the_check_is_refused(root: Path, monkey
 @pytest.mark.parametrize(
     "uri", ["s3://bucket/x.csv", "http://127.0.0.1/x.csv", "https://h/x.csv", "gs://b/x", "zip://a::file://b"]
 )
-def test_remote_data_is_not_fetched_and_the_message_says_so(root: Path, uri: str) -> None:
+def test_remote_data_is_not_fetched_by_the_training_process(root: Path, uri: str) -> None:
     error = failure(uri, root)
     assert error.reason is Reason.DATASET_UNREACHABLE
-    assert "reads local files only" in error.message
+    assert "which a training process does not fetch" in error.message
 
 
-def test_a_clearml_dataset_is_unreachable_in_this_version(root: Path) -> None:
+def test_a_clearml_dataset_is_not_fetched_by_the_training_process(root: Path) -> None:
     with pytest.raises(AttemptError) as caught:
         datasets.read_raw({"clearml": {"id": "x"}, "label": "y"}, [str(root)])
     assert caught.value.reason is Reason.DATASET_UNREACHABLE
@@ -163,3 +163,30 @@ def test_common_dialects_read_alike(separator: str, bom: bytes, end: str) -> Non
     assert list(frame.columns) == ["a", "b", "y"]
     assert frame["a"].tolist() == [1, 2]
     assert frame["b"].isna().tolist() == [False, True]
+
+
+def test_a_fetched_file_is_read_where_it_lies_and_named_by_where_it_came_from(tmp_path: Path) -> None:
+    (tmp_path / "dataset.csv").write_bytes(GOOD)
+    digest = hashlib.sha256(GOOD).hexdigest()
+    raw = datasets.read_fetched(
+        FetchedData(str(tmp_path / "dataset.csv"), "s3://bucket/good.csv", digest, len(GOOD), "id")
+    )
+    assert (raw.content, raw.sha256, raw.location, raw.dataset_id) == (GOOD, digest, "s3://bucket/good.csv", "id")
+
+
+def test_a_fetched_file_that_changed_or_went_away_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.csv"
+    path.write_bytes(GOOD + b"3,y,1\n")
+    fetched = FetchedData(str(path), "s3://bucket/good.csv", hashlib.sha256(GOOD).hexdigest(), len(GOOD))
+    for detail in ("content_differs", "file_missing"):
+        with pytest.raises(AttemptError) as caught:
+            datasets.read_fetched(fetched)
+        assert (caught.value.reason, caught.value.detail) == (Reason.INVALID_DATASET, detail)
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(50), gzip.compress(GOOD), b"a.csv" + bytes(507)])
+def test_an_archive_that_was_fetched_is_no_csv(content: bytes) -> None:
+    with pytest.raises(AttemptError) as caught:
+        datasets.parse_csv(content)
+    assert caught.value.detail == "not_csv"

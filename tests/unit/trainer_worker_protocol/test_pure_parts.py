@@ -201,8 +201,10 @@ def test_two_workers_cannot_share_a_state_folder(tmp_path: Path) -> None:
         assert folders.work.is_dir()
         with pytest.raises(ConfigurationError, match="in use by another trainer worker"), own_folders(chosen):
             pass
-    with own_folders(chosen):
-        pass
+    with own_folders(chosen) as folders:
+        assert folders.data_cache == (tmp_path / "state").resolve() / "data"
+    with own_folders(chosen, tmp_path / "shared") as folders:
+        assert folders.data_cache == tmp_path / "shared"
 
 
 def test_metrics_render_as_prometheus_text() -> None:

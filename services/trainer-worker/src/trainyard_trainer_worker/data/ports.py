@@ -14,7 +14,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A remote file that is open: its bytes, in order, once.
+    """A remote file that is open: its bytes, in order, once. Reading raises TryAgain where fewer came than were said.
 
     `size_bytes` is what the server says (None: nothing). `validator` names this very content where the server promises
     so (a strong ETag), else None.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -86,7 +85,7 @@ class DataSettings(EnvironmentSettings):
     )
     s3_anonymous: bool = Field(
         default=False,
-        validation_alias="TRAINYARD_S3_ANONYMOUS",
+        validation_alias="TRAINYARD_DATA_WITHOUT_KEYS",
         description="Whether S3 is read without keys: public buckets only.",
     )
 
@@ -122,13 +121,6 @@ class DataSettings(EnvironmentSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
             raise ValueError("must be an absolute path")
-        return value
-
-    @field_validator("s3_secret_key")
-    @classmethod
-    def _one_line(cls, value: SecretStr) -> SecretStr:
-        if re.search(r"\s", value.get_secret_value()):
-            raise ValueError("holds white space; a key is one word")
         return value
 
     @property
