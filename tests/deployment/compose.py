@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,9 +63,7 @@ class Deployment:
     def resolved(self, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The document with every profile, variables from `.env.example` below `environment`."""
         variables = {**dotenv(self.env_example), **(environment or {})}
-        document = _map(yaml.safe_load(self.compose), lambda text: interpolate(text, variables))
-        assert isinstance(document, dict)
-        return document
+        return _resolved(self.compose, frozenset(variables.items()))
 
     def services(self, environment: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
         """The services of `resolved`, by name."""
@@ -73,8 +72,24 @@ class Deployment:
 
     def raw_services(self) -> dict[str, dict[str, Any]]:
         """The services with their variables unresolved."""
-        services: dict[str, dict[str, Any]] = yaml.safe_load(self.compose)["services"]
+        services: dict[str, dict[str, Any]] = _parsed(self.compose)["services"]
         return services
+
+
+# Reading the file takes 0.1 s, and every guard does it several times.
+@functools.lru_cache(maxsize=8)
+def _parsed(compose: str) -> dict[str, Any]:
+    document = yaml.safe_load(compose)
+    assert isinstance(document, dict)
+    return document
+
+
+@functools.lru_cache(maxsize=32)
+def _resolved(compose: str, variables: frozenset[tuple[str, str]]) -> dict[str, Any]:
+    values = dict(variables)
+    document = _map(_parsed(compose), lambda text: interpolate(text, values))
+    assert isinstance(document, dict)
+    return document
 
 
 def started(services: Mapping[str, Mapping[str, Any]], profiles: set[str]) -> set[str]:
@@ -86,7 +101,7 @@ def started(services: Mapping[str, Mapping[str, Any]], profiles: set[str]) -> se
 
 def texts(compose: str) -> list[str]:
     """Every text of a compose file that Compose interpolates."""
-    return list(_strings(yaml.safe_load(compose)))
+    return list(_strings(_parsed(compose)))
 
 
 def dotenv(text: str) -> dict[str, str]:
