@@ -16,6 +16,7 @@ from trainyard_dispatcher.settings import MISSPELT, DispatcherSettings
 from trainyard_runtime.clearml.settings import ClearMLSettings
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_stats.settings import StatsSettings
+from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SETTINGS: Mapping[str, tuple[type[BaseSettings], ...]] = {
@@ -24,7 +25,7 @@ SETTINGS: Mapping[str, tuple[type[BaseSettings], ...]] = {
     "topics": (KafkaSettings,),
     "submitter": (KafkaSettings,),
     **{
-        f"{t}-trainer": (TrainerWorkerSettings, KafkaSettings, ClearMLSettings)
+        f"{t}-trainer": (TrainerWorkerSettings, DataSettings, KafkaSettings, ClearMLSettings)
         for t in ("sklearn", "flaml", "autogluon")
     },
 }

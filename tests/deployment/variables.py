@@ -22,9 +22,6 @@ SENTENCES: Mapping[str, str] = {
     "DOCKER_GROUP_ID": "Number of the group that may use Docker's socket: stat -c %g /var/run/docker.sock.",
     "CLEARML_WEB_HOST": "Address of ClearML's web page, as a browser reaches it.",
     "CLEARML_S3_ENDPOINT": "host:port of the S3 store for ClearML's SDK.",
-    "AWS_ACCESS_KEY_ID": "Access key of the S3 store.",
-    "AWS_SECRET_ACCESS_KEY": "Secret key of the S3 store.",
-    "AWS_DEFAULT_REGION": "Region of the S3 store.",
     "MINIO_ROOT_USER": "MinIO's administrator; the default is for development.",
     "MINIO_ROOT_PASSWORD": "MinIO's administrator's password; the default is for development.",
     "DATASETS_BUCKET": "Private bucket that is made in MinIO at the start.",
@@ -76,6 +73,7 @@ SENTENCES: Mapping[str, str] = {
 NOT_PASSED: Mapping[str, str] = {
     "TRAINYARD_WORKER_NAME": "each container's host name is its worker's name",
     "TRAINYARD_WORK_DIR": "`work` in the state volume",
+    "TRAINYARD_DATA_CACHE_DIR": "`data` in the state volume",
     "TRAINYARD_FAILPOINT": "tests only",
 }
 """Settings of the services that the compose file leaves alone, each with the reason."""
