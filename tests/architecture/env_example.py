@@ -1,6 +1,7 @@
 """`.env.example` from the settings classes: `python -m tests.architecture.env_example` writes it.
 
-Every variable that a process reads is there with its default and its sentence; required ones have no `#` before them.
+Every variable that a process or docker-compose.yml reads is there with its default and its sentence; required ones have
+no `#` before them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from tests.architecture.sources import ROOT
+from tests.deployment import compose, variables
 from trainyard_devstack.clearml_api.settings import ClearMLApiSettings
 from trainyard_devstack.settings import StackSettings
 from trainyard_dispatcher.settings import DispatcherSettings
@@ -49,9 +51,10 @@ OTHERS = {FAILPOINT: "Tests only: where a process kills or stops itself, or fail
 def render() -> str:
     """The whole file."""
     lines = [
-        "# Every variable that Trainyard reads, with its default.",
+        "# Every variable that Trainyard and docker-compose.yml read, with its default. Compose takes it as .env.",
         "# Generated: python -m tests.architecture.env_example",
     ]
+    in_compose = compose_defaults()
     seen: set[str] = set()
     for title, settings in SECTIONS:
         lines += ["", f"# --- {title}"]
@@ -59,11 +62,27 @@ def render() -> str:
             name = variable(settings, field_name, field)
             if name not in seen:
                 seen.add(name)
-                lines += ["", *_wrapped(field.description or ""), _assignment(name, field)]
+                lines += ["", *_wrapped(field.description or "")]
+                if name in in_compose and in_compose[name] != _text(field.default):
+                    lines.append(f"# With Compose: {in_compose[name] or 'not set'}.")
+                lines.append(_assignment(name, field))
+    lines += ["", "# --- docker-compose.yml only"]
+    for name, sentence in variables.SENTENCES.items():
+        lines += ["", *_wrapped(sentence), f"#{name}={in_compose.get(name, '')}"]
     lines += ["", "# --- Others"]
     for name, sentence in OTHERS.items():
         lines += ["", *_wrapped(sentence), f"#{name}="]
     return "\n".join(lines) + "\n"
+
+
+def compose_defaults() -> dict[str, str]:
+    """What docker-compose.yml takes where a variable is not set."""
+    uses = [
+        use
+        for text in compose.texts((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+        for use in compose.uses_in(text)
+    ]
+    return {use.variable: compose.interpolate(use.default or "", {}) for use in uses if not use.nested}
 
 
 def variable(settings: type[BaseSettings], field_name: str, field: FieldInfo) -> str:

@@ -197,7 +197,7 @@ def addresses(root: Path) -> list[str]:
 def requirements(root: Path) -> list[str]:
     """Every locked requirement is pinned, has a hash and names no address."""
     broken = []
-    for path in sorted((root / "requirements").glob("*.txt")):
+    for path in sorted((root / "requirements").rglob("*.txt")):
         joined = path.read_text(encoding="utf-8").replace("\\\n", " ")
         for line in joined.splitlines():
             text = line.partition(" #")[0].strip()

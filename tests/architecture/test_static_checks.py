@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.sources import DISTRIBUTIONS, ROOT
 
-EVERYTHING = [*(f"{folder}/src" for folder in DISTRIBUTIONS), "tests", "bench", "examples/clients"]
+EVERYTHING = [*(f"{folder}/src" for folder in DISTRIBUTIONS), "tests", "bench", "examples/clients", "infra/grafana"]
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,183 @@
+"""A real Prometheus scrapes the real services; what a panel's query returns is what the raw events say."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from infra.grafana.panels import DASHBOARDS, RANGE, RATE, RUNS
+
+from tests.e2e.conftest import Stack
+from tests.e2e.prometheus_process import Prometheus, running_prometheus
+from tests.e2e.raw_events import Record, ended, phases
+
+pytestmark = pytest.mark.slow
+
+BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0)
+JOBS = {"trainyard-dispatcher": "dispatcher", "trainyard-worker": "trainer-worker", "clearml-serving": "stats"}
+Answer = dict[frozenset[tuple[str, str]], float]
+
+
+@pytest.fixture(scope="module")
+def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("needs the program prometheus (Debian: apt-get install prometheus)")
+    services = stack.status()["services"]
+    targets = {job: [services[name]["address"].removeprefix("http://")] for job, name in JOBS.items()}
+    with running_prometheus(program, tmp_path_factory.mktemp("prometheus"), targets) as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time, and the records of runs.lifecycle that Prometheus has seen the counts of by then."""
+
+    at: float
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Two moments with runs between them: a range of the dashboards."""
+
+    first: Moment
+    last: Moment
+
+    def ask(self, prometheus: Prometheus, expression: str) -> Answer:
+        """A panel's query over the range from the first moment to the last."""
+        length = f"{round((self.last.at - self.first.at) * 1000)}ms"
+        return prometheus.query(expression.replace(RANGE, length).replace(RATE, "60s"), self.last.at)
+
+    def ended_between(self) -> Counter[tuple[str, str, str]]:
+        return ended(self.last.records) - ended(self.first.records)
+
+
+def settled(stack: Stack, prometheus: Prometheus) -> Moment:
+    """Wait until Prometheus knows as many records as the log holds."""
+    give_up_at = time.monotonic() + 60
+    while True:
+        records = stack.records("runs.lifecycle")
+        known = sum(prometheus.query("trainyard_lifecycle_records_total").values())
+        if known == len(records):
+            return Moment(time.time(), records)
+        assert time.monotonic() < give_up_at, f"Prometheus knows of {known} of {len(records)} records"
+        time.sleep(0.3)
+
+
+def let_run(stack: Stack, wine: dict[str, Any], names: list[str], **changes: Any) -> None:
+    for name in names:
+        stack.publish(json.dumps({**wine, "run_name": name, **changes}).encode())
+    stack.ends(lambda data: data.get("run_name") in names, len(names))
+
+
+@pytest.fixture(scope="module")
+def seen(stack: Stack, prometheus: Prometheus) -> Seen:
+    root = Path(__file__).parents[2]
+    wine = json.loads((root / "examples" / "requests" / "wine-sklearn.json").read_text())
+    let_run(stack, wine, ["panels-before-1", "panels-before-2"])
+    first = settled(stack, prometheus)
+    let_run(stack, wine, ["panels-1", "panels-2", "panels-3"])
+    let_run(stack, wine, ["panels-no-label"], dataset={**wine["dataset"], "label": "no such column"})
+    stack.publish(b'{"schema_version": 2, "trainer": "none of ours", "run_name": "panels-refused"}')
+    stack.ends(lambda data: data["state"] == "rejected", 1)
+    return Seen(first, settled(stack, prometheus))
+
+
+def labelled(counts: dict[str, float], label: str) -> Answer:
+    return {frozenset({(label, value)}): float(count) for value, count in counts.items()}
+
+
+def without_zeros(answer: Answer) -> Answer:
+    return {labels: value for labels, value in answer.items() if value}
+
+
+def runs_now(seen: Seen, answers: list[Answer]) -> None:
+    by_state: Counter[str] = Counter()
+    for (state, *_), count in ended(seen.last.records).items():
+        by_state[state] += count
+    assert without_zeros(answers[0]) == labelled(dict(by_state), "state")
+
+
+def ended_in_the_range(seen: Seen, answers: list[Answer]) -> None:
+    by_state: Counter[str] = Counter()
+    for (state, *_), count in seen.ended_between().items():
+        by_state[state] += count
+    assert by_state == {"completed": 3, "failed": 1, "rejected": 1}
+    assert without_zeros(answers[0]) == labelled(dict(by_state), "state")
+
+
+def unwell_in_the_range(seen: Seen, answers: list[Answer]) -> None:
+    expected = {
+        frozenset({("trainer", trainer), ("reason", reason)}): float(count)
+        for (state, trainer, reason), count in seen.ended_between().items()
+        if state in ("failed", "rejected")
+    }
+    assert len(expected) == 2
+    assert without_zeros(answers[0]) == expected
+
+
+def failed_of_all(seen: Seen, answers: list[Answer]) -> None:
+    assert answers[0] == {frozenset(): 0.25}
+
+
+def seconds_per_phase(seen: Seen, answers: list[Answer]) -> None:
+    """Each quantile lies in the bucket of the true one."""
+    before, after = phases(seen.first.records), phases(seen.last.records)
+    for quantile, answer in zip((0.5, 0.95), answers, strict=True):
+        assert {dict(labels)["phase"] for labels in answer} == after.keys()
+        for labels, value in answer.items():
+            phase = dict(labels)["phase"]
+            between = sorted((Counter(after[phase]) - Counter(before[phase])).elements())
+            true = between[math.ceil(quantile * len(between)) - 1]
+            assert bisect_left(BUCKETS_S, value) == bisect_left(BUCKETS_S, true), (phase, quantile, value, between)
+
+
+def records_by_verdict(seen: Seen, answers: list[Answer]) -> None:
+    assert sum(answers[0].values()) == len(seen.last.records)
+    assert all(dict(labels)["verdict"] for labels in answers[0])
+
+
+ORACLES: dict[str, Callable[[Seen, list[Answer]], None]] = {
+    "Runs now": runs_now,
+    "Ended in the range": ended_in_the_range,
+    "Failed and rejected in the range, by trainer and reason": unwell_in_the_range,
+    "Failed of all that trained": failed_of_all,
+    "Seconds per phase": seconds_per_phase,
+    "Records of the log, by what became of them": records_by_verdict,
+}
+
+
+@pytest.mark.parametrize("panel", RUNS.panels, ids=lambda panel: panel.title)
+def test_a_panel_of_runs_shows_what_the_raw_events_say(panel: Any, seen: Seen, prometheus: Prometheus) -> None:
+    ORACLES[panel.title](seen, [seen.ask(prometheus, query.expr) for query in panel.queries])
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.uid)
+def test_prometheus_accepts_every_panels_query(dashboard: Any, seen: Seen, prometheus: Prometheus) -> None:
+    for panel in dashboard.panels:
+        for query in panel.queries:
+            expression = query.expr
+            for name, _ in dashboard.variables:
+                expression = expression.replace(f"${name}", ".*")
+            seen.ask(prometheus, expression)
+
+
+def test_the_product_is_healthy_by_its_own_panels_and_rules(seen: Seen, prometheus: Prometheus) -> None:
+    assert seen.ask(prometheus, "sum(trainyard_planner_lead)") == {frozenset(): 1.0}
+    assert seen.ask(prometheus, "sum(trainyard_worker_registered)") == {frozenset(): 1.0}
+    assert seen.ask(prometheus, "sum(trainyard_stats_lag_records)") == {frozenset(): 0.0}
+    rules = prometheus.rules()
+    assert len(rules) > 20
+    assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"} == {}
+    firing = {rule["name"] for rule in rules if rule["type"] == "alerting" and rule["state"] == "firing"}
+    assert firing & {"TrainyardTargetDown", "TrainyardNoPlanner", "TrainyardKafkaDown", "TrainyardClearMLDown"} == set()
