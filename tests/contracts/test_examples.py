@@ -9,7 +9,18 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.contracts.files import EXAMPLES, GOLDEN_COMMANDS, GOLDEN_EVENTS, GOLDEN_REQUEST_EVENTS, REFUSED, SCHEMAS, V1, V2, label, load
+from tests.contracts.files import (
+    EXAMPLES,
+    GOLDEN_COMMANDS,
+    GOLDEN_EVENTS,
+    GOLDEN_REQUEST_EVENTS,
+    REFUSED,
+    SCHEMAS,
+    V1,
+    V2,
+    label,
+    load,
+)
 from trainyard_schemas import ids
 from trainyard_schemas.codec import canonical
 from trainyard_schemas.commands import parse_command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -44,6 +43,10 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+def families(text: str) -> list[Metric]:
+    return list(read_openmetrics(text))  # type: ignore[no-untyped-call]
+
+
 def counted(rows: list[dict[str, Any]], rules: Rules) -> Counters:
     fold = Fold(Counters(), rules)
     for row in rows:
@@ -54,10 +57,9 @@ def counted(rows: list[dict[str, Any]], rules: Rules) -> Counters:
 def shown(parts: Parts, *, openmetrics: bool, compatibility_names: bool = False) -> dict[tuple[str, ...], float]:
     """Every sample by its name and its labels' values in the order of their names; read by Prometheus' own reader."""
     metrics = StatsMetrics(Tally, serving=lambda: parts, compatibility_names=compatibility_names)
-    read: Callable[[str], Iterator[Metric]] = read_openmetrics if openmetrics else read_text
     text = (metrics.render_openmetrics() if openmetrics else metrics.render()).decode()
     found: dict[tuple[str, ...], float] = {}
-    for family in read(text):
+    for family in families(text) if openmetrics else read_text(text):
         for sample in family.samples:
             key = (sample.name, *(value for _, value in sorted(sample.labels.items())))
             assert key not in found, f"{key} is there twice"
@@ -90,7 +92,7 @@ def test_both_readers_read_what_was_counted(openmetrics: bool, compatibility_nam
 
 def test_the_declared_families_are_what_is_shown() -> None:
     metrics = StatsMetrics(Tally, serving=lambda: {("blue", 0): counted(ROWS, RULES)})
-    read = {f.name: f for f in read_openmetrics(metrics.render_openmetrics().decode()) if f.samples}
+    read = {f.name: f for f in families(metrics.render_openmetrics().decode()) if f.samples}
     for family in FAMILIES:
         if family.name in ("trainyard_serving_value", "trainyard_serving_overflow_rows"):
             continue
