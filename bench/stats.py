@@ -64,7 +64,8 @@ def peer_python(folder: Path) -> str:
 
 def create(bootstrap: str, topic: str) -> None:
     """One partition, as clearml-serving's producer makes it."""
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
 
 
 def produce(bootstrap: str, topic: str, latencies: Sequence[float]) -> None:

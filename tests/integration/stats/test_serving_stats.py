@@ -186,9 +186,9 @@ def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
     name = ("trainyard_serving_counter_total", "default", "a", "x")
     counting.until(lambda: any(key[:4] == name for key in counting.samples()), "x is counted")
     file.write_text("{")
-    counting.until(lambda: counting.samples()["trainyard_serving_metric_logging_ok",] == 0, "the file is wrong now")
+    counting.until(lambda: counting.samples().get(("trainyard_serving_metric_logging_ok",)) == 0, "the file is wrong now")
     file.write_text('{"a/1": {"metrics": {"x": {"type": "value"}}}}')
-    counting.until(lambda: counting.samples()["trainyard_serving_metric_logging_ok",] == 1, "the file is good again")
+    counting.until(lambda: counting.samples().get(("trainyard_serving_metric_logging_ok",)) == 1, "the file is good again")
 
 
 def test_custom_metrics_come_from_the_control_plane_task(
@@ -212,7 +212,7 @@ def test_custom_metrics_come_from_the_control_plane_task(
         ),
         "label=pos is counted, with the weight of one of two",
     )
-    counting.until(lambda: counting.samples()["trainyard_clearml_up",] == 1, "ClearML is asked")
+    counting.until(lambda: counting.samples().get(("trainyard_clearml_up",)) == 1, "ClearML is asked")
 
 
 def test_idle_it_costs_nothing_and_stays_small(sender: Sender, counting: Service) -> None:

@@ -17,6 +17,7 @@ from trainyard_stats.run_metrics import BUCKETS_S, Tally
 from trainyard_stats.serving import compatibility, exposition
 
 _END_MARK = b"# EOF\n"
+_OF_GAUGES = {"trainyard_serving_up": ("deployment",), "trainyard_serving_lag_messages": ("deployment",)}
 
 
 class _RunCollector(Collector):
@@ -130,6 +131,10 @@ def _fleet(fleet: Fleet | None, now: float) -> Iterator[Metric]:
     yield from (entries, oldest, serving, workers)
 
 
+def _shown(name: str, kind: str) -> str:
+    return f"{name}_total" if kind == "counter" else name
+
+
 class StatsMetrics:
     """The service's metrics in a registry of their own, and the serving counters beside it."""
 
@@ -191,6 +196,15 @@ class StatsMetrics:
         """The OpenMetrics format."""
         ours = bytes(generate_openmetrics(self._registry)).removesuffix(_END_MARK)  # type: ignore[no-untyped-call]
         return ours + self._served(openmetrics=True) + _END_MARK
+
+    def declared(self) -> list[tuple[str, str, tuple[str, ...], str]]:
+        """Every metric of ours: its name as it is shown, type, labels and sentence. For the documentation."""
+        found = [(_shown(f.name, f.kind), f.kind, f.labels, f.help) for f in exposition.FAMILIES]
+        for metric in self._registry.collect():
+            if metric.name.startswith("trainyard_"):
+                labels = tuple(getattr(metric, "_labelnames", ())) or _OF_GAUGES.get(metric.name, ())
+                found.append((_shown(metric.name, metric.type), metric.type, labels, metric.documentation))
+        return sorted(found)
 
     def _served(self, *, openmetrics: bool) -> bytes:
         parts = self._serving()

@@ -90,11 +90,11 @@ class KafkaSource:
             rest = consumer.consume(BATCH, 0)
         except KafkaException as error:
             raise SourceUnavailable(f"topic {self._topic}: {said(error)}") from error
-        found = []
+        found: list[Message] = []
         for raw in (first, *rest):
             problem = raw.error()
             if problem is None:
-                found.append(Message(raw.partition(), raw.offset(), raw.value()))  # type: ignore[arg-type]
+                found.append((raw.partition(), raw.offset(), raw.value()))  # type: ignore[arg-type]
             elif problem.code() in _BEGIN_AGAIN or problem.fatal():
                 raise SourceUnavailable(f"topic {self._topic}: {problem.str()}")
         return found

@@ -6,14 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One record of the source: its partition, offset and value."""
-
-    partition: int
-    offset: int
-    value: bytes | None
+Message = tuple[int, int, bytes | None]
+"""One record of the source: its partition, offset and value. A bare tuple: a dataclass costs half of the counting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ class Replica:
 
     def _count(self) -> None:
         self._source.open(self)
-        self.is_missing = False
+        self.is_missing = self._has_joined = False
+        self.why_not = "joins its group"
         self._alive_at = looked_at = checked_at = elapsed_s()
         while not self._stop.is_set():
             messages = self._source.next(_WAIT_S)
@@ -129,14 +130,16 @@ class Replica:
                 self._held.clear()  # what was held may be another's: nothing of it is stored or shown
                 raise SourceUnavailable(f"stood still for {now - self._alive_at:.0f} s, longer than its session")
             self._alive_at = now
-            self.why_not = "ok" if all(h.next_offset >= h.shown_from for h in self._held.values()) else "catches up"
-            for message in messages:
-                held = self._held.get(message.partition)
-                if held is None or message.offset < held.next_offset:
+            if self._has_joined:
+                is_level = all(h.next_offset >= h.shown_from for h in self._held.values())
+                self.why_not = "ok" if is_level else "catches up with the log"
+            for partition, offset, value in messages:
+                held = self._held.get(partition)
+                if held is None or offset < held.next_offset:
                     continue  # of an assignment that is over
-                held.fold.counters.skipped += message.offset - held.next_offset
-                apply(held.fold, message.value)
-                held.next_offset = message.offset + 1
+                held.fold.counters.skipped += offset - held.next_offset
+                apply(held.fold, value)
+                held.next_offset = offset + 1
             if messages:
                 failpoint("Q1")
             self._store_what_is_due(now)
@@ -149,6 +152,9 @@ class Replica:
 
     def gained(self, bounds: Mapping[int, Bounds]) -> Mapping[int, int]:
         """Go on from each partition's best checkpoint."""
+        self._has_joined = True
+        if not bounds:
+            return {}
         topic_id = self._source.topic_id
         keys = {partition: key_of(self.deployment, self._topic, partition) for partition in bounds}
         stored = self._checkpoints.read(keys.values())
