@@ -263,13 +263,15 @@ def of_the_service(bootstrap: str, prefix: str, folder: Path) -> dict[str, Any]:
         for _ in range(20):
             send(ENDPOINTS, lambda n: f"endpoint-{n}/1")
         wait_until(lambda: service.counted() == sent, "10,000 series", 60)
-        scrapes = []
+        scrapes, measured = [], psutil.Process(process.pid)
+        before = sum(measured.cpu_times()[:2])
         for _ in range(30):
             began = time.monotonic()
             text = service.metrics()
             scrapes.append(time.monotonic() - began)
+        scrape_cpu_s = (sum(measured.cpu_times()[:2]) - before) / len(scrapes)
         series = sum(1 for line in text.splitlines() if line.startswith("trainyard_serving"))
-        memory = psutil.Process(process.pid).memory_info().rss / 1e6
+        memory = measured.memory_info().rss / 1e6
         process.send_signal(signal.SIGKILL)
         process.wait()
         for _ in range(20):
@@ -278,6 +280,7 @@ def of_the_service(bootstrap: str, prefix: str, folder: Path) -> dict[str, Any]:
         process = service.start()
         wait_until(lambda: service.counted() == sent, "exact after a restart", 60)
         restart_s = time.monotonic() - began
+        restart_cpu_s = sum(psutil.Process(process.pid).cpu_times()[:2])
     finally:
         process.kill()
         process.wait()
@@ -286,7 +289,9 @@ def of_the_service(bootstrap: str, prefix: str, folder: Path) -> dict[str, Any]:
         "to_metrics_p99_s": round(statistics.quantiles(waits, n=100, method="inclusive")[98], 3),
         "to_metrics_median_s": round(statistics.median(waits), 4),
         "scrape_ms": round(statistics.median(scrapes) * 1000, 1),
+        "scrape_cpu_ms": round(scrape_cpu_s * 1000, 1),
         "restart_s": round(restart_s, 2),
+        "restart_cpu_s": round(restart_cpu_s, 2),
         "memory_mb": round(memory, 1),
     }
 

@@ -185,10 +185,11 @@ def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
     sender.send([{"_url": "a/1", "_latency": 0.1, "_count": 1, "x": 2.5}])
     name = ("trainyard_serving_counter_total", "default", "a", "x")
     counting.until(lambda: any(key[:4] == name for key in counting.samples()), "x is counted")
+    is_used = ("trainyard_serving_metric_logging_ok",)
     file.write_text("{")
-    counting.until(lambda: counting.samples().get(("trainyard_serving_metric_logging_ok",)) == 0, "the file is wrong now")
+    counting.until(lambda: counting.samples().get(is_used) == 0, "the file is wrong now")
     file.write_text('{"a/1": {"metrics": {"x": {"type": "value"}}}}')
-    counting.until(lambda: counting.samples().get(("trainyard_serving_metric_logging_ok",)) == 1, "the file is good again")
+    counting.until(lambda: counting.samples().get(is_used) == 1, "the file is good again")
 
 
 def test_custom_metrics_come_from_the_control_plane_task(

@@ -1,18 +1,25 @@
 """Messages of clearml-serving that went wrong, and an oracle of its own on what is wrong with them.
 
 The oracle is Python's JSON and the schema's pydantic models; it shares no code with the counting.
+`python -m tests.unit.stats.mutations --messages 1000000` prints one line; exit 1 where the counts differ.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import sys
+from collections import Counter
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from pydantic import ValidationError
 
 from trainyard_schemas.serving import ServingRow
+from trainyard_stats.serving.counters import Counters, Fold
+from trainyard_stats.serving.fold import apply
 
 _WORDS = (
     b'"abc"',
@@ -29,6 +36,37 @@ _WORDS = (
     b'""',
 )
 _FIELDS = {"_url": "url_invalid", "_count": "count_invalid", "_status": "status_invalid", "_error": "error_invalid"}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Good messages sent and counted, and bad ones by kind: by the oracle, and as they were counted."""
+
+    good: int
+    good_counted: float
+    bad: dict[str, int]
+    bad_counted: dict[str, int]
+
+    @property
+    def is_exact(self) -> bool:
+        return self.good == self.good_counted and self.bad == self.bad_counted
+
+
+def between_good_ones(messages: int, seed: int) -> Comparison:
+    """Count mutated messages with a good one after every second of them."""
+    random, fold = Random(seed), Fold(Counters())
+    good, wrong = 0, Counter[str]()
+    for number in range(messages):
+        message = mutated(random)
+        kind = expected(message)
+        if kind is not None:
+            wrong[kind] += 1
+        apply(fold, message)
+        if number % 2:
+            apply(fold, b'[{"_latency": 0.0136, "_count": 1, "_url": "good/1"}]')
+            good += 1
+    counted = {kind.value: n for kind, n in fold.counters.rejected.items()}
+    return Comparison(good, sum(fold.counters.endpoints["good/1"].latency), dict(wrong), counted)
 
 
 def mutated(random: Random) -> bytes:
@@ -113,3 +151,27 @@ def _replaced(random: Random, message: bytes) -> bytes:
 def _encoded(random: Random, message: bytes) -> bytes:
     choices = (b"\xef\xbb\xbf" + message, message.decode("latin-1").encode("utf-16"), message + b" ", b"")
     return random.choice(choices)
+
+
+def main() -> int:
+    """Print one line; exit 1 where the counts differ."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    found = between_good_ones(options.messages, options.seed)
+    figures = {
+        "mutated": options.messages,
+        "good": found.good,
+        "good_counted": found.good_counted,
+        "bad": sum(found.bad.values()),
+        "bad_counted": sum(found.bad_counted.values()),
+        "by_kind": dict(sorted(found.bad_counted.items())),
+        "ok": found.is_exact,
+    }
+    print(json.dumps(figures))
+    return 0 if found.is_exact else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

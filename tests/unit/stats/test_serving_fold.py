@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contracts.files import EXAMPLES
-from tests.unit.stats.mutations import expected, mutated
+from tests.unit.stats.mutations import between_good_ones, expected
 from trainyard_schemas.serving import OVERFLOW, RejectKind, ServingMessage
 from trainyard_stats.serving.counters import LATENCY_EDGES_S, Counters, Fold
 from trainyard_stats.serving.fold import apply
@@ -236,19 +234,8 @@ def test_whatever_is_in_a_message_each_row_is_counted_or_rejected(rows: list[Any
 
 
 def test_between_mutated_messages_every_good_one_counts_and_every_bad_one_is_counted_as_bad() -> None:
-    random = Random(20_261_125)
-    fold = Fold(Counters())
-    good, wrong = 0, Counter[str]()
-    for number in range(20_000):
-        message = mutated(random)
-        kind = expected(message)
-        if kind is not None:
-            wrong[kind] += 1
-        apply(fold, message)
-        if number % 2:
-            apply(fold, b'[{"_latency": 0.0136, "_count": 1, "_url": "good/1"}]')
-            good += 1
-    assert sum(wrong.values()) > 10_000
-    assert len(wrong) > 6
-    assert sum(fold.counters.endpoints["good/1"].latency) == good
-    assert {kind.value: n for kind, n in fold.counters.rejected.items()} == dict(wrong)
+    found = between_good_ones(20_000, 20_261_125)
+    assert found.good_counted == found.good == 10_000
+    assert found.bad_counted == found.bad
+    assert len(found.bad) > 6
+    assert sum(found.bad.values()) > 10_000

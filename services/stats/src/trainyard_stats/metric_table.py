@@ -1,4 +1,4 @@
-"""The table of metrics in `docs/statistics.md`, from the declarations: `python -m trainyard_stats.metric_table FILE`."""
+"""The table of metrics in `docs/statistics.md`: `python -m trainyard_stats.metric_table FILE` writes it."""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from trainyard_stats.confluent.client import ANSWER_S, code_of, said
-from trainyard_stats.serving.ports import Bounds, Members, Message, SourceMissing, SourceUnavailable
+from trainyard_stats.serving.ports import Batch, Bounds, Members, SourceMissing, SourceUnavailable
 
 SESSION_S: Final = 10.0
 """After so long without a sign of life a replica's partitions are given to another one."""
@@ -80,7 +80,7 @@ class KafkaSource:
         if self._current_topic_id() != self.topic_id:
             raise SourceUnavailable(f"topic {self._topic} was made anew")
 
-    def next(self, timeout_s: float) -> Sequence[Message]:
+    def next(self, timeout_s: float) -> Sequence[Batch]:
         """Wait for one message, then take what else is there."""
         consumer = self._opened()
         try:
@@ -90,14 +90,19 @@ class KafkaSource:
             rest = consumer.consume(BATCH, 0)
         except KafkaException as error:
             raise SourceUnavailable(f"topic {self._topic}: {said(error)}") from error
-        found: list[Message] = []
+        by_partition: dict[int | None, list[Message]] = {}
         for raw in (first, *rest):
             problem = raw.error()
             if problem is None:
-                found.append((raw.partition(), raw.offset(), raw.value()))  # type: ignore[arg-type]
+                partition = raw.partition()
+                known = by_partition.get(partition)
+                if known is None:
+                    by_partition[partition] = [raw]
+                else:
+                    known.append(raw)
             elif problem.code() in _BEGIN_AGAIN or problem.fatal():
                 raise SourceUnavailable(f"topic {self._topic}: {problem.str()}")
-        return found
+        return [_batch(partition or 0, raws) for partition, raws in by_partition.items()]
 
     def ends(self) -> Mapping[int, int]:
         """The end offsets of what is held; without a question to the broker."""
@@ -155,3 +160,12 @@ class KafkaSource:
         self._members.lost(numbers)
         self._held -= set(numbers)
         consumer.incremental_unassign(partitions)
+
+
+def _batch(partition: int, raws: Sequence[Message]) -> Batch:
+    """Offsets nearly always follow each other; then the first and the last one say them all."""
+    first, last = raws[0].offset() or 0, raws[-1].offset() or 0
+    offsets: Sequence[int] = range(first, last + 1)
+    if len(offsets) != len(raws):
+        offsets = [raw.offset() or 0 for raw in raws]
+    return Batch(partition, offsets, [raw.value() for raw in raws])

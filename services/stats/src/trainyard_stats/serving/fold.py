@@ -1,4 +1,4 @@
-"""Counting: `apply(fold, value)` counts the rows of one message. Pure, and the hot path.
+"""Counting: `apply_all(fold, values)` counts the rows of messages. Pure, and the hot path.
 
 Guarantee: a function of the messages in order, the rules and the cap alone; so folding again from a checkpoint gives
 the same numbers, bit by bit. A message that is wrong is counted by what is wrong with it, at most once per message, per
@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
+from operator import length_hint
 from typing import Any, Final
 
 import msgspec
@@ -41,33 +43,39 @@ _decode_any: Final = msgspec.json.Decoder().decode
 
 def apply(fold: Fold, value: bytes | None) -> None:
     """Count the rows of one message."""
-    fold.counters.messages += 1
-    try:
-        # ASCII is what senders write; only then is text that the decoder skips certainly UTF-8.
-        rows = _decode_rows(value) if value is not None and value.isascii() else None
-    except (msgspec.DecodeError, RecursionError):
-        rows = None
-    if rows is None:
-        _apply_odd(fold, value)
-        return
-    plain = fold.plain.get
-    documents: Any = None
-    for number, row in enumerate(rows):
-        endpoint = plain(row.url)
-        latency, count = row.latency, row.count
-        if (
-            endpoint is not None
-            and 0.0 <= latency <= MAX_LATENCY_S
-            and 0 < count <= MAX_COUNT
-            and row.status is None
-            and row.error is None
-        ):
-            endpoint.latency[bisect_left(LATENCY_EDGES_S, latency)] += count
-            endpoint.latency_sum_s += latency * count
-        else:
-            if documents is None:
-                documents = _decode_any(value or b"")
-            _count_row(fold, documents[number])
+    apply_all(fold, (value,))
+
+
+def apply_all(fold: Fold, values: Sequence[bytes | None]) -> None:
+    """Count the rows of messages that follow each other."""
+    fold.counters.messages += len(values)
+    plain, edges, decode = fold.plain.get, LATENCY_EDGES_S, _decode_rows
+    for value in values:
+        try:
+            # ASCII is what senders write; only then is text that the decoder skips certainly UTF-8.
+            rows = decode(value) if value is not None and value.isascii() else None
+        except (msgspec.DecodeError, RecursionError):
+            rows = None
+        if rows is None:
+            _apply_odd(fold, value)
+            continue
+        documents: Any = None
+        left = iter(rows)
+        for row in left:
+            endpoint, latency, count = plain(row.url), row.latency, row.count
+            if (
+                endpoint is not None
+                and 0.0 <= latency <= MAX_LATENCY_S
+                and 0 < count <= MAX_COUNT
+                and row.status is None
+                and row.error is None
+            ):
+                endpoint.latency[bisect_left(edges, latency)] += count
+                endpoint.latency_sum_s += latency * count
+            else:
+                if documents is None:
+                    documents = _decode_any(value or b"")
+                _count_row(fold, documents[-1 - length_hint(left)])
 
 
 def _apply_odd(fold: Fold, value: bytes | None) -> None:

@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Message = tuple[int, int, bytes | None]
-"""One record of the source: its partition, offset and value. A bare tuple: a dataclass costs half of the counting."""
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages of one partition in order, at least one: their offsets, strictly rising, and their values."""
+
+    partition: int
+    offsets: Sequence[int]
+    values: Sequence[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,8 @@ class Source(Protocol):
     def open(self, members: Members) -> None:
         """Join the group. Raises SourceUnavailable."""
 
-    def next(self, timeout_s: float) -> Sequence[Message]:
-        """The next messages of our partitions, each partition in order; empty after `timeout_s` without one.
+    def next(self, timeout_s: float) -> Sequence[Batch]:
+        """The next messages of our partitions, at most one batch of each; empty after `timeout_s` without one.
 
         Raises SourceUnavailable.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,9 +17,9 @@ from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.logs import get_logger
 from trainyard_stats.serving.checkpoint import VERSION, Checkpoint, best, encode, key_of, start_from
 from trainyard_stats.serving.counters import Counters, Fold
-from trainyard_stats.serving.fold import apply
+from trainyard_stats.serving.fold import apply_all
 from trainyard_stats.serving.metric_rules import Rules
-from trainyard_stats.serving.ports import Bounds, Checkpoints, Source, SourceMissing, SourceUnavailable
+from trainyard_stats.serving.ports import Batch, Bounds, Checkpoints, Source, SourceMissing, SourceUnavailable
 
 _WAIT_S: Final = 0.5
 _RETRY_S: Final = 1.0
@@ -124,7 +125,7 @@ class Replica:
         self.why_not = "joins its group"
         self._alive_at = looked_at = checked_at = elapsed_s()
         while not self._stop.is_set():
-            messages = self._source.next(_WAIT_S)
+            batches = self._source.next(_WAIT_S)
             now = elapsed_s()
             if now - self._alive_at > self._session_s:
                 self._held.clear()  # what was held may be another's: nothing of it is stored or shown
@@ -133,14 +134,9 @@ class Replica:
             if self._has_joined:
                 is_level = all(h.next_offset >= h.shown_from for h in self._held.values())
                 self.why_not = "ok" if is_level else "catches up with the log"
-            for partition, offset, value in messages:
-                held = self._held.get(partition)
-                if held is None or offset < held.next_offset:
-                    continue  # of an assignment that is over
-                held.fold.counters.skipped += offset - held.next_offset
-                apply(held.fold, value)
-                held.next_offset = offset + 1
-            if messages:
+            for batch in batches:
+                self._count_batch(batch)
+            if batches:
                 failpoint("Q1")
             self._store_what_is_due(now)
             if now - looked_at >= 1.0:
@@ -149,6 +145,18 @@ class Replica:
             if now - checked_at >= _CHECK_S:
                 checked_at = now
                 self._source.check()
+
+    def _count_batch(self, batch: Batch) -> None:
+        held = self._held.get(batch.partition)
+        if held is None:
+            return  # of an assignment that is over
+        known = bisect_left(batch.offsets, held.next_offset)
+        values = batch.values[known:] if known else batch.values
+        if values:
+            end = batch.offsets[-1] + 1
+            held.fold.counters.skipped += end - held.next_offset - len(values)
+            apply_all(held.fold, values)
+            held.next_offset = end
 
     def gained(self, bounds: Mapping[int, Bounds]) -> Mapping[int, int]:
         """Go on from each partition's best checkpoint."""
