@@ -11,7 +11,7 @@ import yaml
 from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 
 from tests.contracts.files import SCHEMAS, load
-from trainyard_schemas.topics import DEFAULT_PREFIX, TOPICS
+from trainyard_schemas.topics import DEFAULT_PREFIX, FOREIGN_TOPICS, TOPICS
 from trainyard_schemas.vocabulary import EventType
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((SCHEMAS / "asyncapi.yaml").read_text())
@@ -39,7 +39,7 @@ def _resolve(reference: str) -> Any:
 
 def test_an_independent_reader_accepts_it() -> None:
     read = ApplicationSchema.model_validate(DOCUMENT)
-    assert len(read.channels) == len(TOPICS)
+    assert len(read.channels) == len(TOPICS) + len(FOREIGN_TOPICS)
 
 
 def test_everything_it_refers_to_is_there() -> None:
@@ -51,7 +51,7 @@ def test_everything_it_refers_to_is_there() -> None:
 
 def test_every_topic_is_a_channel_under_the_default_prefix() -> None:
     addresses = {channel["address"] for channel in DOCUMENT["channels"].values()}
-    assert addresses == {topic.full_name(DEFAULT_PREFIX) for topic in TOPICS}
+    assert addresses == {topic.full_name(DEFAULT_PREFIX) for topic in (*TOPICS, *FOREIGN_TOPICS)}
 
 
 def test_the_requests_channel_offers_the_bare_body_too() -> None:
@@ -68,3 +68,11 @@ def test_every_message_has_an_example_that_fits_its_payload(event_type: EventTyp
         jsonschema.Draft202012Validator(_resolve(envelope["$ref"])).validate(example["payload"])
         jsonschema.Draft202012Validator(detail["properties"]["type"]).validate(example["payload"]["type"])
         jsonschema.Draft202012Validator(data_schema).validate(example["payload"]["data"])
+
+
+def test_the_message_of_clearml_serving_has_examples_that_fit_its_payload() -> None:
+    message = DOCUMENT["components"]["messages"]["serving.rows"]
+    assert len(message["examples"]) > 3
+    schema = _resolve(message["payload"]["$ref"])
+    for example in message["examples"]:
+        jsonschema.Draft202012Validator(schema).validate(example["payload"])

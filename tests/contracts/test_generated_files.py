@@ -61,4 +61,4 @@ def test_a_folder_without_examples_is_refused(tmp_path: Path) -> None:
 
 def test_the_yaml_says_what_the_document_says() -> None:
     written = yaml.safe_load((SCHEMAS / "asyncapi.yaml").read_text())
-    assert written == asyncapi(generate.load_examples(SCHEMAS))
+    assert written == asyncapi(generate.load_examples(SCHEMAS), generate.load_serving_examples(SCHEMAS))

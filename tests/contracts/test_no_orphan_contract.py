@@ -11,7 +11,7 @@ from tests.contracts.files import EXAMPLES, ROOT, SCHEMAS
 from trainyard_schemas.documents import SERVICES
 from trainyard_schemas.events import FACTS
 from trainyard_schemas.lifecycle import _RULES
-from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS, Topic, TopicName, topic
+from trainyard_schemas.topics import FOREIGN_TOPICS, RUN_PARTITIONS, TOPICS, Topic, TopicName, topic
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import TERMINAL_EVENTS, EventType
 
@@ -31,7 +31,7 @@ def orphans(topics: Iterable[Topic], schemas: Path) -> list[str]:
             found.append(f"{event_type.short}: no schema")
         if not list((schemas / "examples" / event_type.short).glob("*.json")):
             found.append(f"{event_type.short}: no example")
-    shorts = {t.short for t in EventType}
+    shorts = {t.short for t in EventType} | {t.name.value for t in FOREIGN_TOPICS}
     for part in ("draft", "examples"):
         found += [
             f"{part}/{path.name}: belongs to no event"
@@ -71,12 +71,12 @@ def test_every_event_type_has_a_class_and_every_lifecycle_event_a_rule() -> None
 
 def test_producers_and_consumers_are_services_that_exist() -> None:
     assert {path.name for path in (ROOT / "services").iterdir() if path.is_dir()} == set(SERVICES)
-    named = {name for t in TOPICS for name in (*t.producers, *t.consumers)}
+    named = {name for t in (*TOPICS, *FOREIGN_TOPICS) for name in (*t.producers, *t.consumers)}
     assert named <= set(SERVICES) | OUTSIDERS
 
 
 def test_every_topic_is_declared_once() -> None:
-    assert sorted(t.name for t in TOPICS) == sorted(TopicName)
+    assert sorted(t.name for t in (*TOPICS, *FOREIGN_TOPICS)) == sorted(TopicName)
 
 
 def test_run_topics_share_one_partition_count_and_the_lead_is_elected_on_one_partition() -> None:

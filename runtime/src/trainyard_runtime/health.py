@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,9 @@ from trainyard_runtime.settings import ConfigurationError
 REQUEST_TIMEOUT_S = 5.0
 MAX_REQUEST_BYTES = 16 * 1024
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TEXT = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _JSON = "application/json"
+_ACCEPTS_OPENMETRICS = re.compile(rb"\r\naccept:[^\r\n]*application/openmetrics-text", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,15 @@ class HealthServer:
         *,
         readiness: Callable[[], Readiness],
         metrics: Callable[[], bytes],
+        openmetrics: Callable[[], bytes] | None = None,
     ) -> None:
+        """`openmetrics` gives the metrics to a client that asks for that format; without it all get `metrics`."""
         self._service = service
         self._host = host
         self._port = port
         self._readiness = readiness
         self._metrics = metrics
+        self._openmetrics = openmetrics
         self._server: asyncio.Server | None = None
 
     @property
@@ -95,7 +101,11 @@ class HealthServer:
         parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(parts) != 3 or parts[0] not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, _JSON, b'{"error":"only GET is served here"}\n')
-        status, content_type, body = self._page(parts[1].split("?", 1)[0])
+        path = parts[1].split("?", 1)[0]
+        if path == "/metrics" and self._openmetrics is not None and _ACCEPTS_OPENMETRICS.search(head):
+            status, content_type, body = HTTPStatus.OK, OPENMETRICS_TEXT, self._openmetrics()
+        else:
+            status, content_type, body = self._page(path)
         return _response(status, content_type, body, without_body=parts[0] == "HEAD")
 
     def _page(self, path: str) -> tuple[HTTPStatus, str, bytes]:

@@ -14,7 +14,8 @@ from trainyard_schemas.commands import RunCommand
 from trainyard_schemas.events import FACTS, dataschema
 from trainyard_schemas.runs import SCHEMA_VERSION as REQUEST_VERSION
 from trainyard_schemas.runs import RunRequest
-from trainyard_schemas.topics import DEFAULT_PREFIX, TOPICS, Topic, TopicName
+from trainyard_schemas.serving import ServingMessage
+from trainyard_schemas.topics import DEFAULT_PREFIX, FOREIGN_TOPICS, TOPICS, Topic, TopicName
 from trainyard_schemas.vocabulary import EventType
 
 _BODIES: Mapping[EventType, tuple[int, type[BaseModel]]] = {
@@ -22,6 +23,9 @@ _BODIES: Mapping[EventType, tuple[int, type[BaseModel]]] = {
     EventType.RUN_COMMAND: (1, RunCommand),
 }
 """What other systems send: the newest version, and its class. Each is read as a bare JSON body too."""
+
+SERVING_SCHEMA = f"{TopicName.CLEARML_INFERENCE_STATS.value}/1.json"
+"""Where the schema of clearml-serving's messages is."""
 
 SERVICES = ("submitter", "dispatcher", "trainer-worker", "stats")
 _DRAFT_2020_12 = "https://json-schema.org/draft/2020-12/schema"
@@ -58,6 +62,9 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     found[schema_path(EventType.RUN_COMMAND, 1)] = _headed(
         RunCommand.model_json_schema(), dataschema(EventType.RUN_COMMAND)
     )
+    found[SERVING_SCHEMA] = _headed(
+        ServingMessage.model_json_schema(), f"urn:trainyard:schema:{TopicName.CLEARML_INFERENCE_STATS.value}:1"
+    )
     for event_type, fact in FACTS.items():
         found[schema_path(event_type, 1)] = _headed(fact.model_json_schema(), dataschema(event_type))
     return found
@@ -80,8 +87,14 @@ def _request_v1() -> dict[str, Any]:
     return _headed(schema, "urn:trainyard:schema:run.requested:1")
 
 
-def asyncapi(examples: Mapping[EventType, Sequence[tuple[str, Mapping[str, Any]]]]) -> dict[str, Any]:
-    """The AsyncAPI 3.0 document of all topics. `examples` are whole CloudEvents by type, each with its name."""
+def asyncapi(
+    examples: Mapping[EventType, Sequence[tuple[str, Mapping[str, Any]]]], serving: Sequence[tuple[str, Any]] = ()
+) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document of all topics.
+
+    `examples` are whole CloudEvents by type, each with its name; `serving` are messages of clearml-serving.
+    """
+    topics = (*TOPICS, *FOREIGN_TOPICS)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -92,13 +105,15 @@ def asyncapi(examples: Mapping[EventType, Sequence[tuple[str, Mapping[str, Any]]
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": _STRUCTURED,
-        "channels": {channel_id(topic.name): _channel(topic) for topic in TOPICS},
-        "operations": {name: operation for topic in TOPICS for name, operation in _operations(topic)},
+        "channels": {channel_id(topic.name): _channel(topic) for topic in topics},
+        "operations": {name: operation for topic in topics for name, operation in _operations(topic)},
         "components": {
             "messages": {
                 **{t.short: _message(t, examples.get(t, ())) for t in EventType},
                 **{f"{t.short}.bare": _bare(t, examples.get(t, ())) for t in _BODIES},
                 "dead-letter": _dead_letter(),
+                "stats.checkpoint": _checkpoint(),
+                "serving.rows": _serving_rows(serving),
             },
             "schemas": {"CloudEvent": _cloud_event()},
         },
@@ -110,12 +125,18 @@ def channel_id(name: TopicName) -> str:
     return name.value.replace(".", "_").replace("-", "_")
 
 
+_OTHER_MESSAGES: Mapping[TopicName, tuple[str, ...]] = {
+    TopicName.STATS_CHECKPOINTS: ("stats.checkpoint",),
+    TopicName.CLEARML_INFERENCE_STATS: ("serving.rows",),
+}
+
+
 def _messages_of(topic: Topic) -> list[str]:
     names = [t.short for t in topic.event_types]
     names += [f"{t.short}.bare" for t in topic.event_types if t in _BODIES]
     if topic.name.value.endswith(".dead-letter"):
         names.append("dead-letter")
-    return names
+    return names + list(_OTHER_MESSAGES.get(topic.name, ()))
 
 
 def _channel(topic: Topic) -> dict[str, Any]:
@@ -200,6 +221,29 @@ def _dead_letter() -> dict[str, Any]:
             "required": [name for name, _ in DEAD_LETTER_HEADERS],
         },
         "payload": {},
+    }
+
+
+def _checkpoint() -> dict[str, Any]:
+    return {
+        "name": "stats.checkpoint",
+        "title": "what was counted of one partition, and how far",
+        "summary": "Counters and offset in one record; the key names deployment, topic and partition. For the "
+        "statistics service alone: its form may change with any version.",
+        "contentType": "application/vnd.msgpack",
+        "payload": {},
+    }
+
+
+def _serving_rows(examples: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": "serving.rows",
+        "title": "rows of clearml-serving",
+        "summary": "What a clearml-serving process publishes about its requests: a list of flat rows, no key, no "
+        "headers.",
+        "contentType": "application/json",
+        "payload": {"$ref": f"./draft/{SERVING_SCHEMA}"},
+        "examples": [{"name": name, "payload": payload} for name, payload in examples],
     }
 
 

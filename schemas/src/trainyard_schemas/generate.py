@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from trainyard_schemas.documents import asyncapi, json_schemas
+from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import EventType
 
 
@@ -37,6 +38,12 @@ def load_examples(folder: Path) -> dict[EventType, list[tuple[str, Mapping[str, 
     }
 
 
+def load_serving_examples(folder: Path) -> list[tuple[str, Any]]:
+    """The messages `examples/clearml_inference_stats/<name>.json`, in the order of their names."""
+    place = folder / "examples" / TopicName.CLEARML_INFERENCE_STATS.value
+    return [(path.stem, json.loads(path.read_bytes())) for path in sorted(place.glob("*.json"))]
+
+
 def render(folder: Path) -> dict[Path, str]:
     """Every generated file and its content. `folder` is read for the examples."""
     files = {
@@ -44,7 +51,11 @@ def render(folder: Path) -> dict[Path, str]:
         for path, schema in json_schemas().items()
     }
     document = yaml.dump(
-        asyncapi(load_examples(folder)), Dumper=_NoAliases, sort_keys=False, allow_unicode=True, width=120
+        asyncapi(load_examples(folder), load_serving_examples(folder)),
+        Dumper=_NoAliases,
+        sort_keys=False,
+        allow_unicode=True,
+        width=120,
     )
     files[folder / "asyncapi.yaml"] = (
         f"# Generated from the code by `python -m trainyard_schemas.generate`; not edited by hand.\n{document}"

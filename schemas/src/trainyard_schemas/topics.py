@@ -28,13 +28,16 @@ class TopicName(StrEnum):
     RUNS_REQUESTED_DEAD_LETTER = "runs.requested.dead-letter"
     RUNS_COMMANDS_DEAD_LETTER = "runs.commands.dead-letter"
     PLANNER_LEAD = "planner.lead"
+    STATS_CHECKPOINTS = "stats.checkpoints"
+    CLEARML_INFERENCE_STATS = "clearml_inference_stats"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic. `retention_ms` is a minimum (-1: for ever); `config` what beyond it must be set as given.
 
-    `producers` and `consumers` name services, or `anybody`.
+    `producers` and `consumers` name services, or `anybody`. A `foreign` topic belongs to another system: it has no
+    prefix, and it is never held to this declaration once it exists.
     """
 
     name: TopicName
@@ -44,16 +47,24 @@ class Topic:
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     config: Mapping[str, str] = field(default_factory=lambda: {"cleanup.policy": "delete"})
+    foreign: bool = False
 
     def full_name(self, prefix: str) -> str:
         """The name in Kafka under a prefix such as `trainyard.`"""
-        return f"{prefix}{self.name.value}"
+        return self.name.value if self.foreign else f"{prefix}{self.name.value}"
 
 
 _NOT_IN_LIFECYCLE = (EventType.RUN_REQUESTED, EventType.RUN_COMMAND, EventType.ATTEMPT_HEARTBEAT)
 _LIFECYCLE_EVENTS = tuple(t for t in EventType if t not in _NOT_IN_LIFECYCLE)
 # An original of the broker's largest size (1 MiB) fits with the headers that say why it is here.
 _DEAD_LETTER_CONFIG = {"cleanup.policy": "delete", "max.message.bytes": str(2 * 1024 * 1024)}
+# A checkpoint of a full table is below 1 MiB; small segments keep the part short that compaction has not seen yet.
+_CHECKPOINT_CONFIG = {
+    "cleanup.policy": "compact",
+    "max.message.bytes": str(8 * 1024 * 1024),
+    "segment.bytes": str(16 * 1024 * 1024),
+    "min.cleanable.dirty.ratio": "0.1",
+}
 
 TOPICS: tuple[Topic, ...] = (
     Topic(
@@ -122,9 +133,32 @@ TOPICS: tuple[Topic, ...] = (
         producers=(),
         consumers=("dispatcher",),
     ),
+    Topic(
+        TopicName.STATS_CHECKPOINTS,
+        RUN_PARTITIONS,
+        -1,
+        (),
+        producers=("stats",),
+        consumers=("stats",),
+        config=_CHECKPOINT_CONFIG,
+    ),
 )
+"""Our own topics."""
+
+FOREIGN_TOPICS: tuple[Topic, ...] = (
+    Topic(
+        TopicName.CLEARML_INFERENCE_STATS,
+        1,
+        7 * _DAY_MS,
+        (),
+        producers=("anybody",),
+        consumers=("stats",),
+        foreign=True,
+    ),
+)
+"""Topics of other systems that we read. Theirs to create; `trainyard up` does it on the embedded stack."""
 
 
 def topic(name: TopicName) -> Topic:
     """The declaration of a topic. Raises KeyError for one that nobody produces or consumes yet."""
-    return {t.name: t for t in TOPICS}[name]
+    return {t.name: t for t in (*TOPICS, *FOREIGN_TOPICS)}[name]

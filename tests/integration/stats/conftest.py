@@ -53,8 +53,13 @@ class Service:
             "TRAINYARD_TOPIC_PREFIX": prefix,
             "TRAINYARD_STATE_DIR": str(state),
             "TRAINYARD_HTTP_PORT": str(self.port),
+            "TRAINYARD_STATS_SERVING_SOURCES": "none",
         }
         self.process: subprocess.Popen[bytes] | None = None
+
+    def add(self, **more: str) -> None:
+        """Variables of every later start."""
+        self._environment |= more
 
     def start(self, **more: str) -> None:
         with self.errors.open("ab") as errors:
@@ -66,6 +71,12 @@ class Service:
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(timeout=5)
+
+    def kill(self) -> None:
+        """End it if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def get(self, path: str) -> tuple[int, str]:
         try:
@@ -101,9 +112,7 @@ class Service:
 def service(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path) -> Iterator[Service]:
     made = Service(kafka_bootstrap, topic_prefix, tmp_path / "state")
     yield made
-    if made.process is not None and made.process.poll() is None:
-        made.process.kill()
-        made.process.wait()
+    made.kill()
 
 
 def append(bootstrap: str, prefix: str, facts: Sequence[Fact], keys: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ from trainyard_devstack.stack import (
 from trainyard_runtime.kafka.admin import KafkaUnavailableError, LossyTopicsError, apply_topics
 from trainyard_runtime.settings import ConfigurationError as SettingsError
 from trainyard_runtime.settings import exit_for_configuration, settings_or_exit
-from trainyard_schemas.topics import TOPICS
+from trainyard_schemas.topics import FOREIGN_TOPICS, TOPICS
 
 TICK_S = 0.5
 ROTATE_EVERY_S = 10.0
@@ -154,7 +154,8 @@ class Supervisor:
 
     def _apply_topics(self, bootstrap: str) -> None:
         try:
-            report = apply_topics(bootstrap, self._settings.topic_prefix, TOPICS, replication_factor=1)
+            topics = (*TOPICS, *FOREIGN_TOPICS)
+            report = apply_topics(bootstrap, self._settings.topic_prefix, topics, replication_factor=1)
         except LossyTopicsError as error:
             raise DevstackError(f"{error} Or start with --fresh, which wipes all runs.") from error
         except KafkaUnavailableError as error:

@@ -62,6 +62,9 @@ def plan_topics(declarations: Iterable[Topic], prefix: str, existing: Mapping[st
         if found is None:
             create.append(NewTopic(name, declaration.partitions, declared_configs(declaration)))
             continue
+        if declaration.foreign:
+            unchanged.append(name)  # another system's: it is as its owner wants it
+            continue
         lossy = _lossy(name, declaration, found)
         refusals.extend(lossy)
         differing = [

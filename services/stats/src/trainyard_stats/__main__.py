@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from trainyard_runtime.clearml import ClearMLSettings
 from trainyard_runtime.failpoints import FailpointSyntaxError, configure_failpoints_from_environment
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import configure_logs
@@ -17,12 +18,14 @@ def main() -> int:
     """Run the service; returns the exit status, 78 for wrong settings."""
     settings = settings_or_exit(StatsSettings)
     kafka = settings_or_exit(KafkaSettings)
+    clearml = settings_or_exit(ClearMLSettings)
     try:
         configure_failpoints_from_environment()
     except FailpointSyntaxError as error:
         exit_for_configuration(ConfigurationError(str(error)))
-    configure_logs(SERVICE, level=settings.log_level, secrets=[kafka.password.get_secret_value()])
-    return run_service(build(settings, kafka).run)
+    secrets = [kafka.password.get_secret_value(), clearml.secret_key.get_secret_value()]
+    configure_logs(SERVICE, level=settings.log_level, secrets=secrets)
+    return run_service(build(settings, kafka, clearml).run)
 
 
 if __name__ == "__main__":

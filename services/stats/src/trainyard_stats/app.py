@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLSettings
 from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader
 from trainyard_runtime.kafka.records import OffsetGone
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
-from trainyard_runtime.settings import blamed_on
+from trainyard_runtime.settings import ConfigurationError, blamed_on
+from trainyard_schemas.lifecycle import RunState
+from trainyard_stats.confluent.groups import KafkaGroups
 from trainyard_stats.kafka_lifecycle import CLIENT_ID, Lifecycle
-from trainyard_stats.metrics import StatsMetrics
+from trainyard_stats.metrics import StatsMetrics, Surroundings
 from trainyard_stats.run_metrics import VERSION, Tally
 from trainyard_stats.run_tally import RunTally
+from trainyard_stats.serving.counting import Counting, instance_in
+from trainyard_stats.serving.metric_rules import RulesError
+from trainyard_stats.serving.rules_keeper import RulesKeeper
 from trainyard_stats.settings import StatsSettings
+from trainyard_stats.surroundings import Watch
 
 SERVICE = "stats"
 
@@ -27,20 +36,30 @@ SERVICE = "stats"
 class Stats:
     """One process. Ready means: Kafka answers, and everything that was in the log at the start is counted."""
 
-    def __init__(self, settings: StatsSettings, kafka: KafkaSettings) -> None:
+    def __init__(self, settings: StatsSettings, kafka: KafkaSettings, clearml: ClearMLSettings) -> None:
         self._settings = settings
         self._kafka = kafka
+        self._clearml_settings = clearml
         self._log = get_logger(component="app")
         self._tally: RunTally | None = None
         self._lifecycle: Lifecycle | None = None
         self._caught_up = False
-        self._metrics = StatsMetrics(lambda: self._tally.tally if self._tally is not None else Tally())
+        self._watch: Watch | None = None
+        self._rules: RulesKeeper | None = None
+        self._counting: Counting | None = None
+        self._metrics = StatsMetrics(
+            lambda: self._tally.tally if self._tally is not None else Tally(),
+            lambda: self._watch.found() if self._watch is not None else Surroundings(),
+            lambda: self._counting.parts() if self._counting is not None else {},
+            compatibility_names=settings.compatibility_names,
+        )
         self._health = HealthServer(
             f"trainyard-{SERVICE}",
             settings.http_host,
             settings.http_port,
             readiness=self._readiness,
-            metrics=self._metrics_text,
+            metrics=lambda: self._metrics_of(openmetrics=False),
+            openmetrics=lambda: self._metrics_of(openmetrics=True),
         )
 
     @property
@@ -55,16 +74,23 @@ class Stats:
             await self._health.start()
             stack.push_async_callback(self._health.stop)
             self._log.info("started", action="start", address=self.address)
-            counting = asyncio.create_task(self._count(stack, folder))
+            working: set[asyncio.Task[None]] = {
+                asyncio.create_task(self._count(stack, folder)),
+                asyncio.create_task(self._count_serving(stack, folder)),
+            }
             stopping = asyncio.create_task(stop.wait())
+            ends: set[asyncio.Task[Any]] = {*working, stopping}
             try:
-                await asyncio.wait({counting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if counting.done():
-                    counting.result()
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in working:
+                    if task.done():
+                        task.result()
             finally:
-                counting.cancel()
-                stopping.cancel()
-                await asyncio.gather(counting, stopping, return_exceptions=True)
+                for end in ends:
+                    end.cancel()
+                if self._counting is not None:
+                    await self._counting.stop()
+                await asyncio.gather(*ends, return_exceptions=True)
 
     def _own_folder(self, stack: AsyncExitStack) -> Path:
         folder = self._settings.state_dir
@@ -91,6 +117,41 @@ class Stats:
                 self._log.warning("the log is not what was counted", action="start_over", error=str(error))
             first, ends = await lifecycle.bounds()
 
+    async def _count_serving(self, stack: AsyncExitStack, folder: Path) -> None:
+        """Count clearml-serving's statistics, and look around beside it; for ever."""
+        settings, clearml = self._settings, None
+        if self._clearml_settings.access_key:
+            clearml = await stack.enter_async_context(ClearMLClient(self._clearml_settings))
+        tasks = clearml if settings.serving_task_id else None
+        rules = self._rules = RulesKeeper(
+            settings.metric_logging_file, settings.serving_task_id, tasks, settings.config_poll_s
+        )
+        await self._first_rules(rules, is_task=tasks is not None)
+        instance = instance_in(folder) if settings.state_dir is not None else ""
+        counting = self._counting = Counting(settings, self._kafka, lambda: rules.rules, instance)
+        counting.start()
+        watch = self._watch = Watch(clearml, KafkaGroups(self._kafka), self._open_runs, settings.fleet_poll_s)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_failing(counting.failed))
+            group.create_task(watch.keep())
+            group.create_task(rules.keep())
+
+    async def _first_rules(self, rules: RulesKeeper, *, is_task: bool) -> None:
+        """Custom values are counted from the first message on, unless ClearML is away: that holds nothing up."""
+        if self._settings.serving_task_id and not is_task:
+            raise ConfigurationError("CLEARML_SERVING_TASK_ID needs CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY.")
+        try:
+            await rules.look()
+        except ClearMLError as error:
+            self._log.warning("counts without custom metrics until ClearML answers", action="start", error=str(error))
+        except (RulesError, OSError) as error:
+            if not is_task:
+                raise ConfigurationError(f"TRAINYARD_STATS_METRIC_LOGGING_FILE cannot be used: {error}.") from error
+            self._log.warning("counts without custom metrics", action="start", error=str(error))
+
+    def _open_runs(self) -> Iterable[RunState]:
+        return self._tally.open_runs() if self._tally is not None else ()
+
     async def _follow(self, lifecycle: Lifecycle, tally: RunTally) -> None:
         async with contextlib.aclosing(lifecycle.news(lambda: tally.next_offsets)) as news:
             async for found in news:
@@ -105,17 +166,29 @@ class Stats:
         checks = {
             "log": lifecycle.why_not if lifecycle is not None else "not connected yet",
             "count": "ok" if self._caught_up else "has not reached the log's end yet",
+            "serving": self._counting.why_not() if self._counting is not None else "not connected yet",
         }
         return Readiness(all(word == "ok" for word in checks.values()), checks)
 
-    def _metrics_text(self) -> bytes:
-        lifecycle, tally = self._lifecycle, self._tally
-        self._metrics.up.set(1 if lifecycle is not None and lifecycle.available else 0)
+    def _metrics_of(self, *, openmetrics: bool) -> bytes:
+        metrics, lifecycle, tally = self._metrics, self._lifecycle, self._tally
+        metrics.up.set(1 if lifecycle is not None and lifecycle.available else 0)
         if lifecycle is not None and tally is not None:
-            self._metrics.lag.set(sum(max(0, end - tally.next_offsets[p]) for p, end in lifecycle.ends.items()))
-        return self._metrics.render()
+            metrics.lag.set(sum(max(0, end - tally.next_offsets[p]) for p, end in lifecycle.ends.items()))
+        for replica in self._counting.replicas if self._counting is not None else ():
+            metrics.serving_up.labels(replica.deployment).set(1 if replica.why_not == "ok" else 0)
+            metrics.serving_lag.labels(replica.deployment).set(sum(replica.lag().values()))
+        if self._rules is not None:
+            metrics.rules_ok.set(0 if self._rules.problem else 1)
+            metrics.switched_off.set(1 if self._rules.is_switched_off else 0)
+        return metrics.render_openmetrics() if openmetrics else metrics.render()
 
 
-def build(settings: StatsSettings, kafka: KafkaSettings) -> Stats:
+async def _failing(failed: asyncio.Future[None]) -> None:
+    """Raise what the counting could not go on for."""
+    await failed
+
+
+def build(settings: StatsSettings, kafka: KafkaSettings, clearml: ClearMLSettings) -> Stats:
     """The service of these settings; nothing is connected before `run`."""
-    return Stats(settings, kafka)
+    return Stats(settings, kafka, clearml)

@@ -52,6 +52,10 @@ class RunTally:
         """Per partition the next offset to fold."""
         return self._next
 
+    def open_runs(self) -> tuple[RunState, ...]:
+        """The runs that have not ended."""
+        return tuple(self._open.values())
+
     def fold(self, partition: int, records: Sequence[Record]) -> None:
         """Fold records of one partition in offset order; those that were folded already are passed over."""
         for record in records:

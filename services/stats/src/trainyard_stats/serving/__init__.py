@@ -1,0 +1,1 @@
+"""Statistics of model serving: what clearml-serving publishes, counted exactly."""

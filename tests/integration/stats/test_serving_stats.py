@@ -1,0 +1,229 @@
+"""clearml-serving's statistics, counted by the service on a real broker."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.behaviour.clearml.raw import Raw
+from tests.behaviour.clearml.server import ClearMLServer
+from tests.contracts.files import EXAMPLES
+from tests.integration.stats.conftest import Service
+from tests.integration.stats.serving import LATENCY, Sender, make_topic, replica, requests_by_url
+from trainyard_runtime.kafka.admin import apply_topics
+from trainyard_schemas.topics import TOPICS
+
+
+@pytest.fixture
+def topic(kafka_bootstrap: str, topic_prefix: str) -> str:
+    apply_topics(kafka_bootstrap, topic_prefix, TOPICS)
+    return f"{topic_prefix}foreign"
+
+
+@pytest.fixture
+def sender(kafka_bootstrap: str, topic: str) -> Iterator[Sender]:
+    make_topic(kafka_bootstrap, topic, 2)
+    made = Sender(kafka_bootstrap, topic)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def counting(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path, topic: str) -> Iterator[Service]:
+    made = replica(kafka_bootstrap, topic_prefix, tmp_path, topic)
+    yield made
+    made.kill()
+
+
+def until_counted(services: list[Service], sender: Sender, deadline_s: float = 30.0) -> None:
+    services[0].until(
+        lambda: requests_by_url(services) == sender.ledger, f"{sender.ledger} counted", deadline_s=deadline_s
+    )
+
+
+def test_the_golden_messages_are_shown_within_a_second_and_in_both_formats(sender: Sender, counting: Service) -> None:
+    counting.start()
+    counting.until(lambda: counting.get("/readyz")[0] == 200, "ready")
+    for path in sorted((EXAMPLES / "clearml_inference_stats").glob("*.json")):
+        if path.stem != "sampled":
+            sender.send(json.loads(path.read_bytes()))
+    sent_at = time.monotonic()
+    until_counted([counting], sender)
+    assert time.monotonic() - sent_at < 2
+    assert counting.get("/metrics")[1].count("trainyard_serving_latency_seconds_bucket{") >= 14
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{counting.port}/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}
+    )
+    with urllib.request.urlopen(asked, timeout=5) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        read = text_string_to_metric_families(answer.read().decode())  # type: ignore[no-untyped-call]
+        families = {family.name for family in read}
+    assert {"trainyard_serving_latency_seconds", "trainyard_serving_failures", "trainyard_runs"} <= families
+
+
+def test_bad_messages_are_counted_and_stop_nothing(sender: Sender, counting: Service) -> None:
+    sender.some(3)
+    for value in (b"", None, b"\xff", b"{}", b"[5]", b'[{"_url": "a", "_latency": NaN, "_count": 1}]'):
+        sender.send_bytes(value)
+    sender.some(3)
+    counting.start()
+    until_counted([counting], sender)
+    kinds = {key[2]: value for key, value in counting.samples().items() if key[0] == "trainyard_serving_rejected_total"}
+    assert sum(kinds.values()) >= 4
+    assert set(kinds) <= {
+        "message_empty",
+        "message_not_json",
+        "message_not_a_list",
+        "row_not_an_object",
+        "latency_invalid",
+    }
+
+
+def test_it_counts_what_came_before_it_and_while_it_was_dead_and_after_a_restart_exactly(
+    sender: Sender, counting: Service
+) -> None:
+    sender.some(50)
+    counting.start()
+    until_counted([counting], sender)
+    assert counting.end(signal.SIGKILL) == -signal.SIGKILL
+    sender.some(50)
+    counting.start()
+    until_counted([counting], sender)
+    began = time.monotonic()
+    assert counting.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 2
+    before = sender.ledger.copy()
+    counting.start()
+    until_counted([counting], sender)
+    assert requests_by_url([counting]) == before
+
+
+def test_two_replicas_share_the_partitions_and_their_sum_is_exact(
+    sender: Sender, counting: Service, kafka_bootstrap: str, topic_prefix: str, topic: str, tmp_path: Path
+) -> None:
+    other = replica(kafka_bootstrap, topic_prefix, tmp_path / "other", topic)
+    try:
+        counting.start()
+        sender.some(50)
+        until_counted([counting], sender)
+        other.start()
+        other.until(lambda: bool(requests_by_url([other])), "the other one has a partition", deadline_s=40)
+        sender.some(50)
+        until_counted([counting, other], sender, deadline_s=40)
+        assert requests_by_url([counting])
+        assert other.end(signal.SIGKILL) == -signal.SIGKILL
+        sender.some(20)
+        until_counted([counting], sender, deadline_s=40)
+    finally:
+        other.kill()
+
+
+def test_a_process_that_stood_still_longer_than_its_session_shows_nothing_that_another_one_counts(
+    sender: Sender, counting: Service, kafka_bootstrap: str, topic_prefix: str, topic: str, tmp_path: Path
+) -> None:
+    other = replica(kafka_bootstrap, topic_prefix, tmp_path / "other", topic)
+    try:
+        counting.start()
+        sender.some(30)
+        until_counted([counting], sender)
+        assert counting.process is not None
+        counting.process.send_signal(signal.SIGSTOP)
+        other.start()
+        sender.some(30)
+        until_counted([other], sender, deadline_s=60)
+        counting.process.send_signal(signal.SIGCONT)
+        together = requests_by_url([counting, other])
+        assert all(together[url] <= sender.ledger[url] for url in together)
+        sender.some(10)
+        until_counted([counting, other], sender, deadline_s=40)
+    finally:
+        other.kill()
+
+
+def test_deployments_are_told_apart_by_their_topics(
+    sender: Sender, counting: Service, kafka_bootstrap: str, topic: str
+) -> None:
+    make_topic(kafka_bootstrap, f"{topic}.green", 1)
+    green = Sender(kafka_bootstrap, f"{topic}.green")
+    try:
+        sender.some(2)
+        green.some(3)
+        counting.add(TRAINYARD_STATS_SERVING_SOURCES=f"blue={topic};green={topic}.green@{kafka_bootstrap}")
+        counting.start()
+        until_counted([counting], _both(sender, green))
+        deployments = {key[1] for key in counting.samples() if key[0] == LATENCY}
+        assert deployments == {"blue", "green"}
+    finally:
+        green.close()
+
+
+def _both(one: Sender, other: Sender) -> Sender:
+    one.ledger += other.ledger
+    return one
+
+
+def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
+    sender: Sender, counting: Service, tmp_path: Path
+) -> None:
+    file = tmp_path / "metric_logging.json"
+    file.write_text('{"a/1": {"metrics": {"x": {"type": "gauge"}}}}')
+    counting.add(TRAINYARD_STATS_METRIC_LOGGING_FILE=str(file), TRAINYARD_STATS_CONFIG_POLL_S="1")
+    counting.start()
+    assert counting.process is not None
+    assert counting.process.wait(timeout=30) == 78
+    assert "metric_logging.a/1.metrics.x.type" in counting.errors.read_text()
+    file.write_text('{"a/1": {"metrics": {"x": {"type": "counter"}}}}')
+    counting.start()
+    sender.send([{"_url": "a/1", "_latency": 0.1, "_count": 1, "x": 2.5}])
+    name = ("trainyard_serving_counter_total", "default", "a", "x")
+    counting.until(lambda: any(key[:4] == name for key in counting.samples()), "x is counted")
+    is_used = ("trainyard_serving_metric_logging_ok",)
+    file.write_text("{")
+    counting.until(lambda: counting.samples().get(is_used) == 0, "the file is wrong now")
+    file.write_text('{"a/1": {"metrics": {"x": {"type": "value"}}}}')
+    counting.until(lambda: counting.samples().get(is_used) == 1, "the file is good again")
+
+
+def test_custom_metrics_come_from_the_control_plane_task(
+    sender: Sender, counting: Service, clearml_server: ClearMLServer
+) -> None:
+    written = (Path(__file__).parents[2] / "unit" / "stats" / "metric_logging.hocon").read_text()
+    frequency = {"section": "General", "name": "metric_logging_freq", "value": "0.5"}
+    task = Raw(clearml_server).ok(
+        "tasks.create",
+        name="serving",
+        type="service",
+        configuration={"metric_logging": {"name": "metric_logging", "value": written}},
+        hyperparams={"General": {"metric_logging_freq": frequency}},
+    )["id"]
+    counting.add(**clearml_server.environment(), CLEARML_SERVING_TASK_ID=task, TRAINYARD_STATS_FLEET_POLL_S="1")
+    counting.start()
+    sender.send([{"_url": "ep_sk/1", "_latency": 0.1, "_count": 2, "x0": 3.0, "label": "pos"}])
+    counting.until(
+        lambda: any(
+            key[0] == "trainyard_serving_enum_total" and value == 2 for key, value in counting.samples().items()
+        ),
+        "label=pos is counted, with the weight of one of two",
+    )
+    counting.until(lambda: counting.samples().get(("trainyard_clearml_up",)) == 1, "ClearML is asked")
+
+
+def test_idle_it_costs_nothing_and_stays_small(sender: Sender, counting: Service) -> None:
+    sender.some(20)
+    counting.start()
+    until_counted([counting], sender)
+    assert counting.process is not None
+    measured = psutil.Process(counting.process.pid)
+    before = measured.cpu_times()
+    time.sleep(6)
+    after = measured.cpu_times()
+    assert (after.user + after.system - before.user - before.system) / 6 < 0.03
+    assert measured.memory_info().rss < 100 * 1024 * 1024
