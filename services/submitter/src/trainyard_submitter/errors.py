@@ -2,6 +2,7 @@
 
 SubmitterError
   +- InvalidRequest     the request breaks its contract; names every wrong field; nothing was sent
+  +- FileUnusable       a local file that cannot be uploaded
   +- RunUnknown         no such run in what the log still holds
   +- NotAllowed         the broker refuses this client or this record
   +- Unavailable        no broker answered in time
@@ -36,6 +37,12 @@ class InvalidRequest(SubmitterError):
         super().__init__("; ".join(str(error) for error in errors))
         self.detail = detail
         self.errors = errors
+
+
+class FileUnusable(SubmitterError):
+    """A local file cannot be uploaded; the text says why."""
+
+    exit_code = 3
 
 
 class RunUnknown(SubmitterError):

@@ -122,7 +122,7 @@ def canonical_host(text: str) -> str:
 
     Raises AddressRefused: a scope (`fe80::1%eth0`), percent-encoding, and numbers that only look like a name.
     """
-    host = text.strip("[]").lower()
+    host = text.lower()
     if ":" in host:
         if "%" in host:
             raise AddressRefused("names an IPv6 address with a scope")

@@ -3,7 +3,7 @@
     blobs/<sha256>          whole files, never changed in place
     known/<sha256 of key>   JSON: which content an address had, and the validator that says so
     incoming/<random>       files being written, each locked by its writer for as long as it lives
-    lock                    held while something is thrown away
+    lock                    held alone while something is thrown away, together while files are begun
 
 A blob appears by a rename and is handed out as a link (or a copy), so throwing it away takes it from nobody. Its bytes
 are checked each time it is handed out. A writer that died leaves a file that nobody locks; cleaning removes it.
@@ -134,11 +134,8 @@ class DataCache:
     @contextmanager
     def incoming(self, max_bytes: int, what: str) -> Iterator[Incoming]:
         """A new file of at most `max_bytes`; `what` names it where it turns out larger."""
-        with _disk():
-            fd, name = tempfile.mkstemp(dir=self._incoming)
-        path = Path(name)
-        with os.fdopen(fd, "w+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        file, path = self._new()
+        with file:
             try:
                 yield Incoming(self, path, file, max_bytes, what)
             finally:
@@ -157,16 +154,22 @@ class DataCache:
     def remember(self, key: str, known: Known) -> None:
         """Note what an address holds now."""
         text = json.dumps({"key": key, "sha256": known.sha256, "validator": known.validator})
-        with _disk():
-            fd, name = tempfile.mkstemp(dir=self._incoming)
-            with os.fdopen(fd, "w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(text)
-                file.flush()
-                Path(name).replace(self._known_path(key))
+        file, path = self._new()
+        with _disk(), file:
+            file.write(text.encode())
+            file.flush()
+            path.replace(self._known_path(key))
 
     def _known_path(self, key: str) -> Path:
         return self._known / hashlib.sha256(key.encode()).hexdigest()
+
+    def _new(self) -> tuple[IO[bytes], Path]:
+        """A file of our own, locked before any cleaning can see it."""
+        with _disk(), self._lock.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            fd, name = tempfile.mkstemp(dir=self._incoming)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        return os.fdopen(fd, "w+b"), Path(name)
 
     def clean(self) -> None:
         """Throw away what exceeds the bound, longest unused first, and what dead writers left. One at a time."""
