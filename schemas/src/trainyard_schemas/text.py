@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field
 
 _URI_SCHEMES = ("", "file", "s3", "http", "https")
+_IPV6_HOST = re.compile(r"^[a-z0-9]+://\[[0-9a-f:.]*\]", re.IGNORECASE)
 _SECRET_QUERY_KEYS = frozenset(
     {
         "x-amz-signature",
@@ -49,7 +51,7 @@ def _no_markup(text: str) -> str:
 def _safe_uri(uri: str) -> str:
     """Refuse URIs that hold credentials, chained or unknown schemes. The value is never repeated in a message."""
     _plain(uri)
-    if "::" in uri:
+    if "::" in _IPV6_HOST.sub("//", uri, count=1):
         raise ValueError("chains several file systems with '::'; name one object")
     try:
         parts = urlsplit(uri)

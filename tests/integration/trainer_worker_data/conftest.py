@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.trainer_worker_data.certificates import Certificate, make_certificate
 from tests.integration.trainer_worker_data.fetching import Fetching
 from trainyard_trainer_worker.data import fetching as module
 
@@ -16,3 +17,8 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return Fetching(tmp_path / "fetching")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.behaviour.clearml.server import ClearMLServer
+from tests.integration.trainer_worker_data.certificates import Certificate
 from tests.integration.trainer_worker_data.fetching import Fetching, failed, fetched
 from tests.integration.trainer_worker_data.web_server import Answer, WebServer, web_server
 from trainyard_schemas.vocabulary import Reason
@@ -37,9 +36,7 @@ def test_a_file_is_fetched_by_name_from_the_resolved_address(
         clearml_server, {"uri": web.url("/a.csv?v=1")}, resolve=HERE, private_hosts=f"data.example:{web.port}"
     )
     assert failed(found).detail == Detail.FILE_MISSING
-    data = fetched(
-        fetching.run(clearml_server, {"uri": web.url("/a.csv")}, resolve=HERE, private_hosts="data.example")
-    )
+    data = fetched(fetching.run(clearml_server, {"uri": web.url("/a.csv")}, resolve=HERE, private_hosts="data.example"))
     assert Path(data.path).read_bytes() == CSV
     assert (data.location, data.sha256) == (web.url("/a.csv"), hashlib.sha256(CSV).hexdigest())
     (path, headers) = web.asked[-1]
@@ -80,7 +77,7 @@ def test_one_private_address_among_public_ones_refuses_the_host(
 def test_a_name_that_changes_is_resolved_once_and_connected_to_where_it_was_judged(
     web: WebServer, fetching: Fetching, clearml_server: ClearMLServer
 ) -> None:
-    """The second answer would be the private one: were the name resolved again to connect, the server would be asked."""
+    """Were the name resolved again to connect, the second answer, a private one, would be asked."""
     answers = iter([["198.51.100.7"]] + [["127.0.0.1"]] * 10)
     web.answers["/a.csv"] = Answer(CSV)
     first = failed(fetching.run(clearml_server, {"uri": web.url("/a.csv")}, resolve=lambda _: next(answers)))
@@ -104,7 +101,11 @@ def test_a_name_that_changes_is_resolved_once_and_connected_to_where_it_was_judg
     [
         *("http://127.0.0.1:{port}/a.csv", "http://internal.example:{port}/a.csv", "//internal.example:{port}/a.csv"),
         *("http://[::1]:{port}/a.csv", "http://2130706433:{port}/a.csv", "file:///etc/passwd", "ftp://x/a", "s3://b/k"),
-        *("http://u:canary-hunter2@data.example:{port}/a.csv", "http://[canary-hunter2/", "http://169.254.169.254/latest/"),
+        *(
+            "http://u:canary-hunter2@data.example:{port}/a.csv",
+            "http://[canary-hunter2/",
+            "http://169.254.169.254/latest/",
+        ),
     ],
 )
 def test_a_redirect_is_judged_like_the_first_address(
@@ -193,7 +194,9 @@ def test_a_bad_answer_has_its_reason_and_leaves_nothing(
     assert fetching.leftovers == []
 
 
-def test_a_server_that_recovers_is_asked_again(web: WebServer, fetching: Fetching, clearml_server: ClearMLServer) -> None:
+def test_a_server_that_recovers_is_asked_again(
+    web: WebServer, fetching: Fetching, clearml_server: ClearMLServer
+) -> None:
     web.answers["/flaky.csv"] = lambda asked: Answer(status=503) if asked < 3 else Answer(CSV)
     data = fetching.run(clearml_server, {"uri": web.url("/flaky.csv")}, resolve=HERE, private_hosts="data.example")
     assert fetched(data).size_bytes == len(CSV)

@@ -55,6 +55,13 @@ def test_what_is_not_exactly_the_file_server_gets_no_credentials(uri: str) -> No
     assert isinstance(plan(dataset(uri=uri), FILES), OnWeb)
 
 
+def test_an_ipv6_host_is_no_chain_of_file_systems() -> None:
+    found = plan(dataset(uri="https://[2606:4700:4700::1111]/a.csv"), FILES)
+    assert isinstance(found, OnWeb)
+    with pytest.raises(ValueError, match="chains"):
+        dataset(uri="https://[2606:4700:4700::1111]/a::b")
+
+
 def test_a_path_that_leaves_the_file_server_is_refused() -> None:
     with pytest.raises(AttemptError) as refused:
         plan(dataset(uri="https://clearml.example/files/../secret.csv"), FILES)

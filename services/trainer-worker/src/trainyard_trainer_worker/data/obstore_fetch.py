@@ -51,7 +51,7 @@ class S3Fetch:
         except NotModifiedError:
             yield None
             return
-        except BaseError as problem:
+        except (BaseError, OSError) as problem:
             raise self._named(problem, place) from None
         tag = result.meta.get("e_tag")
 
@@ -59,7 +59,7 @@ class S3Fetch:
             try:
                 async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                     yield bytes(chunk)
-            except BaseError as problem:
+            except (BaseError, OSError) as problem:
                 raise self._named(problem, place) from None
 
         yield Body(chunks(), int(result.meta["size"]), tag if tag and not tag.startswith("W/") else None)
@@ -115,12 +115,13 @@ class S3Fetch:
                 Detail.BUCKET_MISSING,
                 f"{where}: there is no bucket {place.bucket} at {self.endpoint}; check the name and AWS_ENDPOINT_URL",
             )
-        if isinstance(problem, exceptions.NotFoundError):
+        if isinstance(problem, FileNotFoundError | exceptions.NotFoundError):
             return dataset_unreachable(Detail.FILE_MISSING, f"{where}: the bucket has no such object; check the key")
-        if isinstance(problem, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        if isinstance(problem, PermissionError | exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
             return dataset_unreachable(
                 Detail.ACCESS_DENIED,
-                f"{where}: S3 refuses this worker; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the policy",
+                f"{where}: S3 refuses this worker; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or, with "
+                "TRAINYARD_S3_ANONYMOUS, that the bucket is public)",
             )
         return TryAgain(
             Detail.CONNECTION_FAILED,
