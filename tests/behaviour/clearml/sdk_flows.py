@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clearml import Model, OutputModel, Task
+from clearml import Dataset, Model, OutputModel, Task
 from clearml.backend_api.session.client import APIClient
 
 
@@ -134,7 +134,44 @@ def train(name: str) -> dict[str, Any]:
     return answer
 
 
-FLOWS: dict[str, Callable[[str], dict[str, Any]]] = {"create": create, "api": api, "train": train}
+def dataset(name: str) -> dict[str, Any]:
+    """Three versions of a dataset: one file, another beside it, and the first one changed; then an unfinished one."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "a").mkdir()
+    made: list[Any] = []
+    for path, text in (("a/train.csv", "x,y\n1,2\n"), ("more.csv", "x,y\n3,4\n"), ("a/train.csv", "x,y\n5,6\n")):
+        (folder / path).write_text(text)
+        version: Any = Dataset.create(
+            dataset_name=name,
+            dataset_project=name,
+            dataset_version="1.0.0" if not made else None,
+            parent_datasets=[made[-1].id] if made else None,
+        )
+        version.add_files(str(folder))
+        version.upload(show_progress=False)
+        version.finalize()
+        made.append(version)
+    open_one: Any = Dataset.create(dataset_name=name, dataset_project=name, dataset_version="9.9.9")
+    open_one.add_files(str(folder))
+    open_one.upload(show_progress=False)
+    copies = [Path(Dataset.get(dataset_id=one.id).get_local_copy()) for one in made]
+    return {
+        "ids": [one.id for one in made],
+        "versions": [one.version for one in made],
+        "files": [Dataset.get(dataset_id=one.id).list_files() for one in made],
+        "copies": [
+            {path.relative_to(copy).as_posix(): path.read_text() for path in sorted(copy.rglob("*.csv"))}
+            for copy in copies
+        ],
+        "by_name": Dataset.get(dataset_project=name, dataset_name=name, dataset_version="1.0.1").id,
+        "latest": Dataset.get(dataset_project=name, dataset_name=name, only_completed=True).version,
+        "listed": [one["id"] for one in Dataset.list_datasets(dataset_project=name, only_completed=True)],
+        "parents": made[1].get_dependency_graph(),
+        "open": open_one.id,
+    }
+
+
+FLOWS: dict[str, Callable[[str], dict[str, Any]]] = {"create": create, "api": api, "train": train, "dataset": dataset}
 
 if __name__ == "__main__":
     result = FLOWS[sys.argv[1]](sys.argv[2])

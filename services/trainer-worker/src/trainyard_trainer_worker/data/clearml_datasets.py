@@ -113,8 +113,6 @@ def _checked(task: Mapping[str, Any]) -> DatasetTask:
     )
 
 
-def missing_parent(problem: AttemptError, dataset_id: str, parent_id: str) -> AttemptError:
-    """What `problem` means where it befell a parent of the dataset."""
-    return AttemptError(
-        problem.reason, problem.detail, f"{problem.message} (it is a parent of {dataset_id}: {clean(parent_id)})"
-    )
+def of_dataset(problem: AttemptError, what: str) -> AttemptError:
+    """The same problem, saying which part of which dataset it befell."""
+    return AttemptError(problem.reason, problem.detail, f"{what}: {problem.message}")

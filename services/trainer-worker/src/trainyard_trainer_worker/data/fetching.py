@@ -15,7 +15,7 @@ from trainyard_runtime.settings import ConfigurationError
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.data.addresses import AddressRefused, PrivateHosts, WebAddress, web_address
 from trainyard_trainer_worker.data.cache import Content, DataCache, Known, too_large
-from trainyard_trainer_worker.data.clearml_datasets import STATE, ClearMLDatasets, DatasetTask, missing_parent
+from trainyard_trainer_worker.data.clearml_datasets import STATE, ClearMLDatasets, DatasetTask, of_dataset
 from trainyard_trainer_worker.data.httpx2_fetch import WebFetch, refused_status, resolve_by_system
 from trainyard_trainer_worker.data.manifest import LinkedFile, StoredFile, choose, entries_of
 from trainyard_trainer_worker.data.obstore_fetch import S3Fetch
@@ -177,7 +177,11 @@ class DataFetcher:
         location = f"clearml://{task.id}/{entry.path}"
         if isinstance(entry, LinkedFile):
             field = f"the link {clean(entry.path)} of the ClearML dataset {task.id}"
-            content = await self._object(remote_object(entry.uri, field, self._file_servers), target)
+            link = remote_object(entry.uri, field, self._file_servers)
+            try:
+                content = await self._object(link, target)
+            except AttemptError as problem:
+                raise of_dataset(problem, field) from problem
         else:
             content = await self._stored(task, entry, target, location)
         return FetchedData(str(target), location, content.sha256, content.size_bytes, task.id)
@@ -210,7 +214,7 @@ class DataFetcher:
             try:
                 owner = await self._again(ClearMLRef(id=entry.dataset_id))
             except AttemptError as problem:
-                raise missing_parent(problem, task.id, entry.dataset_id) from problem
+                raise of_dataset(problem, f"the ClearML dataset {task.id} has a parent") from problem
         what = f"the archive {clean(entry.artifact)} of the ClearML dataset {owner.id}"
         source = remote_object(owner.uri(entry.artifact), what, self._file_servers)
         archive = target.with_name("archive.zip")
