@@ -21,7 +21,7 @@ from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import Detail
 
 CSV = b"x,y\n1,2\n" * 100_000
-KEYS = {"s3_access_key": "canary-access", "s3_secret_key": "canary-secret"}
+KEYS: dict[str, Any] = {"s3_access_key": "canary-access", "s3_secret_key": "canary-secret"}
 
 
 @pytest.fixture(scope="module")

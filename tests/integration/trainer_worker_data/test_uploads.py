@@ -127,8 +127,11 @@ def test_a_file_that_changes_while_it_is_sent_leaves_nothing_under_its_old_hash(
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_named(clearml_server: ClearMLServer, csv: Path) -> None:
+    def shrink(_: int, __: int) -> None:
+        csv.write_text("x")
+
     with pytest.raises(FileUnusable, match="shorter"):
-        upload_file(csv, clearml=clearml_server.settings(), on_progress=lambda *_: csv.write_text("x"))
+        upload_file(csv, clearml=clearml_server.settings(), on_progress=shrink)
 
 
 def test_what_cannot_be_uploaded_is_answered_by_its_kind(

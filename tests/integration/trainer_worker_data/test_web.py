@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -285,7 +286,7 @@ def test_tls_is_checked_against_the_name_although_the_connection_goes_to_the_add
 ) -> None:
     with web_server(certificate.server_context()) as web:
         web.answers["/a.csv"] = Answer(CSV)
-        settings = {"private_hosts": "data.example,other.example"}
+        settings: dict[str, Any] = {"private_hosts": "data.example,other.example"}
         names = {**HERE, "other.example": ["127.0.0.1"]}
         untrusted = failed(fetching.run(clearml_server, {"uri": web.url("/a.csv")}, resolve=names, **settings))
         assert "certificate is not valid" in untrusted.message
