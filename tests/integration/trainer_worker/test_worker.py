@@ -67,6 +67,12 @@ def through_the_sdk(stage: Stage, task_id: str) -> dict[str, Any]:
     return found
 
 
+def content_at(stage: Stage, uri: str) -> bytes:
+    """The bytes behind an address of ClearML's file server."""
+    content: bytes = stage.clearml(lambda client: client.read_file(uri))
+    return content
+
+
 SUBSCRIBERS_NEED = {
     "trainer", "task_type", "metric", "value", "baseline", "greater_is_better", "metrics", "baseline_metrics", "model",
     "artifacts", "dataset", "split", "seconds", "cpu_seconds", "peak_memory_bytes", "worker", "clearml", "versions",
@@ -88,7 +94,7 @@ def test_an_autogluon_run_ends_with_all_that_a_subscriber_needs_and_a_model_that
     assert results["cpu_seconds"] > results["seconds"]["fit"] / 10
     assert results["dataset"]["sha256"] == hashlib.sha256((ROOT / "examples" / "wine.csv").read_bytes()).hexdigest()
     for artifact in results["artifacts"]:
-        content = stage.clearml(lambda client, uri=artifact["uri"]: client.read_file(uri))
+        content = content_at(stage, artifact["uri"])
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (artifact["sha256"], artifact["bytes"])
     stage.wait_status(run.task_id, "completed")
     seen = through_the_sdk(stage, run.task_id)

@@ -201,6 +201,7 @@ class AttemptRunner:
         elif isinstance(event, Progress):
             beats.progress(event)
         elif isinstance(event, PhaseStarted):
+            self._log.info("phase began", action="phase", phase=event.phase.value)
             beats.phase(event)
             if event.phase is Phase.FIT:
                 failpoint("W4")

@@ -172,7 +172,8 @@ class Slot:
         await self._queues.unregister()
 
     async def _work_on(self, popped: Popped) -> None:
-        with bound(task_id=popped.task_id, queue=popped.queue), self._metrics.busy.track_inprogress():
+        names = bound(task_id=popped.task_id, queue=popped.queue, worker=self._queues.worker)
+        with names, self._metrics.busy.track_inprogress():
             self._log.info("popped", action="pop")
             telling = asyncio.create_task(self._queues.report(popped))
             try:
