@@ -85,6 +85,11 @@ class ForkServer:
         """The server's process id, where one runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
+    @property
+    def is_ready(self) -> bool:
+        """True once all is loaded, while the server runs."""
+        return self.pid is not None and self._ready is not None and self._ready.done()
+
     async def warm(self) -> None:
         """Start it, if it does not run, and wait until all is loaded. Raises ForkServerUnavailable.
 
