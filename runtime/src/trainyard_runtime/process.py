@@ -16,16 +16,18 @@ GRACE_S = 1.7
 _CANCELLED_GRACE_S = 0.2
 
 
-def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+def run_service(main: Callable[[asyncio.Event], Awaitable[None]], *, drain_s: float = 0.0) -> int:
     """Run `main(stop)` until it returns; a signal sets `stop`. Returns the process's exit status.
+
+    `drain_s` is what `main` takes to finish its work after the signal, before the time that ending takes.
 
     0 after a clean end, also where `main` had to be cancelled after a signal; 78 when it raised ConfigurationError,
     whose sentences go to stderr; 1 when it raised anything else, which is logged.
     """
-    return asyncio.run(_run(main))
+    return asyncio.run(_run(main, drain_s + GRACE_S))
 
 
-async def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+async def _run(main: Callable[[asyncio.Event], Awaitable[None]], grace_s: float) -> int:
     log = get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -37,9 +39,9 @@ async def _run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             log.info("stopping", action="stop")
-            await asyncio.wait({task}, timeout=GRACE_S)
+            await asyncio.wait({task}, timeout=grace_s)
         if not task.done():
-            log.warning("not stopped in time, cancelled", action="stop", grace_s=GRACE_S)
+            log.warning("not stopped in time, cancelled", action="stop", grace_s=grace_s)
             task.cancel()
             await asyncio.wait({task}, timeout=_CANCELLED_GRACE_S)
             return 0

@@ -137,3 +137,19 @@ def test_an_interpreter_that_does_not_exist_or_has_no_trainyard_is_unavailable_a
             await servers.close()
 
     asyncio.run(main())
+
+
+def test_a_wait_that_is_given_up_leaves_the_server_loading_and_the_next_one_waits_for_it() -> None:
+    async def scenario(server: ForkServer) -> None:
+        first = asyncio.create_task(server.warm())
+        await until(lambda: server.pid is not None)
+        pid = server.pid
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert first.cancelled(), "it was loading still"
+        assert not server.is_ready
+        await server.warm()
+        assert server.is_ready
+        assert server.pid == pid
+
+    with_server("sklearn", scenario)

@@ -17,6 +17,7 @@ from trainyard_trainer_worker import protocol
 from trainyard_trainer_worker.lease import Lease, Stop, Void
 from trainyard_trainer_worker.outcome_facts import outcome_event
 from trainyard_trainer_worker.protocol import Handled
+from trainyard_trainer_worker.spec import Failed, Stopped
 
 CANCEL = RunCancelRequested(run_id=RUN_ID, actor="alice", message="wrong data", command_id="c1")
 LOST = AttemptLost(run_id=RUN_ID, attempt=1)
@@ -105,7 +106,7 @@ def test_an_outcome_of_a_former_incarnation_is_settled_only_where_it_won(moved_o
     world.training.meanwhile = lambda: world.log.put(LOST if moved_on else CANCEL)
     world.pop()
     job = world.training.jobs[0]
-    kept = outcome_event(job, protocol.Stopped(Reason.USER, "cancelled by alice"), "w", "writer-0", 5.0)
+    kept = outcome_event(job, Stopped(Reason.USER, "cancelled by alice"), "w", "writer-0", 5.0)
     told = list(world.tasks.told)
     drive(protocol.settle(kept, world.ports))
     assert world.tasks.told[len(told) :] == ([] if moved_on else ["stopped:user"])
@@ -127,14 +128,16 @@ def test_an_order_replaces_nothing_that_is_stronger() -> None:
     changes: list[int] = []
     unlisten = lease.listen(lambda: changes.append(1))
     stop, void = Stop(Reason.USER, "a"), Void("over")
-    lease.give(stop)
-    lease.give(Stop(Reason.USER, "b"))
-    assert lease.order is stop
+    orders: list[Stop | Void | None] = []
+    for given in (stop, Stop(Reason.USER, "b")):
+        lease.give(given)
+        orders.append(lease.order)
     lease.renew(10.0)
     assert lease.renewed_at == 10.0, "a worker that was told to stop still holds its claim"
-    lease.give(void)
-    lease.give(stop)
-    assert lease.order is void
+    for order in (void, stop):
+        lease.give(order)
+        orders.append(lease.order)
+    assert orders == [stop, stop, void, void]
     lease.renew(20.0)
     assert (lease.renewed_at, lease.is_valid(11.0)) == (10.0, False)
     assert len(changes) == 3
@@ -153,7 +156,7 @@ def test_a_lease_is_valid_until_it_expires_and_is_never_renewed_backwards() -> N
 
 def test_a_failed_attempt_s_outcome_counts_also_when_the_run_has_failed_by_now() -> None:
     world = World().dispatch()
-    world.training.outcome = protocol.Failed(Reason.INVALID_DATASET, "label_missing", "no")
+    world.training.outcome = Failed(Reason.INVALID_DATASET, "label_missing", "no")
     assert world.pop() is Handled.FAILED
     assert world.log.facts(AttemptFailed)[0].task_id == TASK_ID
     assert TRAINED.results["value"] == 0.9

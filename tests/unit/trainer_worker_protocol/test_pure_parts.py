@@ -177,6 +177,8 @@ def test_queues_tags_and_folders_are_lists_in_the_environment(monkeypatch: pytes
         ("TRAINYARD_WORKER_QUEUES", " , "),
         ("TRAINYARD_DATA_ROOTS", "relative/path"),
         ("TRAINYARD_WORKER_N_JOBS", "0"),
+        ("TRAINYARD_WORKER_SLOTS", "0"),
+        ("TRAINYARD_WORKER_DRAIN_S", "-1"),
         ("TRAINYARD_WORKER_POLL_S", "-1"),
         ("TRAINYARD_WORKER_DEADLINE_S", "soon"),
     ],
@@ -194,6 +196,15 @@ def test_the_worker_s_name_is_the_same_at_every_start_and_differs_by_state_folde
     assert ":trainyard-" in one
 
 
+def test_each_slot_has_a_name_of_its_own_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    found = settings(monkeypatch, TRAINYARD_WORKER_SLOTS="3", TRAINYARD_WORKER_NAME="here")
+    assert found.slot_names() == ("here", "here:1", "here:2")
+    assert found.threads_per_slot() == 2
+    assert settings(monkeypatch, TRAINYARD_WORKER_SLOTS="16").threads_per_slot() == 1
+    assert settings(monkeypatch, TRAINYARD_WORKER_N_JOBS="5").threads_per_slot() == 5
+
+
 def test_two_workers_cannot_share_a_state_folder(tmp_path: Path) -> None:
     chosen = TrainerWorkerSettings(state_dir=tmp_path / "state")
     with own_folders(chosen) as folders:
@@ -208,10 +219,11 @@ def test_two_workers_cannot_share_a_state_folder(tmp_path: Path) -> None:
 
 
 def test_metrics_render_as_prometheus_text() -> None:
-    metrics = WorkerMetrics(lambda: 2.0, lambda: 1.0)
+    metrics = WorkerMetrics(2, lambda: 2.0, lambda: 1.0)
     metrics.phase("fit", 1.5)
     metrics.handled.labels(str(World().dispatch().pop())).inc()
     text = metrics.render().decode()
+    assert "trainyard_worker_slots 2.0" in text
     assert "trainyard_worker_outbox_depth 2.0" in text
     assert 'trainyard_worker_tasks_total{result="succeeded"} 1.0' in text
     assert 'trainyard_worker_phase_seconds_count{phase="fit"} 1.0' in text

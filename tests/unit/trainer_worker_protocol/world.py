@@ -281,10 +281,10 @@ class World:
         return drive(handle(TASK_ID, "cpu", self.worker, self.ports))
 
 
-def drive(coroutine: Awaitable[Handled]) -> Handled:
+def drive(coroutine: Awaitable[T]) -> T:
     """The coroutine's answer."""
 
-    async def run() -> Handled:
+    async def run() -> T:
         return await coroutine
 
     return asyncio.run(run())

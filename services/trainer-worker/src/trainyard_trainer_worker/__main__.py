@@ -1,4 +1,4 @@
-"""`python -m trainyard_trainer_worker [--queues cpu services]`: parse settings, build, run."""
+"""`python -m trainyard_trainer_worker [--queues cpu services] [--slots 2]`: parse settings, build, run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker until it is told to stop. Returns the exit status; 78 for wrong settings."""
     parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker", description="A trainer worker.")
     parser.add_argument("--queues", nargs="+", metavar="QUEUE", help="ClearML queues to serve, the first first")
+    parser.add_argument("--slots", metavar="N", help="attempts that may run side by side")
     asked = parser.parse_args(arguments)
     try:
         configure_failpoints_from_environment()
     except FailpointSyntaxError as problem:
         exit_for_configuration(ConfigurationError(str(problem)))
     settings = settings_or_exit(TrainerWorkerSettings)
-    if asked.queues:
-        try:
-            settings = TrainerWorkerSettings(queues=",".join(asked.queues))  # type: ignore[arg-type]
-        except ValueError as problem:
-            parser.error(f"--queues: {problem}")
+    for option, value in (("queues", ",".join(asked.queues or ())), ("slots", asked.slots)):
+        if value:
+            try:
+                checked = TrainerWorkerSettings.model_validate({option: value})
+            except ValueError as problem:
+                parser.error(f"--{option}: {problem}")
+            settings = settings.model_copy(update={option: getattr(checked, option)})
     kafka = settings_or_exit(KafkaSettings)
     clearml = settings_or_exit(ClearMLSettings)
     data = settings_or_exit(DataSettings)
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logs(SERVICE, level=settings.log_level, secrets=secrets)
     try:
         with own_folders(settings, data.cache_dir) as folders:
-            return run_service(build(settings, kafka, clearml, data, folders).run)
+            return run_service(build(settings, kafka, clearml, data, folders).run, drain_s=settings.drain_s)
     except ConfigurationError as error:
         exit_for_configuration(error)
 

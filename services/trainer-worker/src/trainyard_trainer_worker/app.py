@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import uuid
+import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -15,29 +14,21 @@ from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_runtime.outbox import Outbox, OutboxUnavailable
 from trainyard_runtime.settings import blamed_on
-from trainyard_trainer_worker.answering import AnsweringPublisher, AnsweringTraining
-from trainyard_trainer_worker.attempt_runner import AttemptRunner, Bounds
-from trainyard_trainer_worker.clearml_publishing import ClearMLPublisher
-from trainyard_trainer_worker.clearml_queue import ClearMLQueues, Popped
-from trainyard_trainer_worker.clearml_tasks import ClearMLTasks
+from trainyard_trainer_worker.attempts import Attempts, Shared
 from trainyard_trainer_worker.data.cache import DataCache
 from trainyard_trainer_worker.data.fetching import DataFetcher
 from trainyard_trainer_worker.data.settings import DataSettings
-from trainyard_trainer_worker.folders import Folders
+from trainyard_trainer_worker.folders import Folders, clear
 from trainyard_trainer_worker.fork_servers import ForkServers
-from trainyard_trainer_worker.heartbeats import heartbeat_sender
 from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
-from trainyard_trainer_worker.kafka_requests import KafkaRequests
 from trainyard_trainer_worker.metrics import WorkerMetrics
-from trainyard_trainer_worker.outcomes import Outcomes
-from trainyard_trainer_worker.ports import Ending, Ports
-from trainyard_trainer_worker.protocol import Handled, Worker, handle, settle
-from trainyard_trainer_worker.serving import Serving, StoppablePatience, beside
+from trainyard_trainer_worker.ports import Ending
+from trainyard_trainer_worker.serving import LogWatch, StoppablePatience
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
+from trainyard_trainer_worker.slots import Slots, drain
 
 SERVICE = "trainer-worker"
 CLIENT_ID = "trainyard-trainer-worker"
-UNREGISTER_S = 0.5
 
 
 class TrainerWorker:
@@ -59,88 +50,65 @@ class TrainerWorker:
         self._log = get_logger(component="app")
         self.address = ""
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until `stopping` is set; then end the child, tell the log and ClearML, and return within 2 s."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; then take no more, give what runs `drain_s` seconds, end the children, tell the
+        log and ClearML, and return within 2 s. SIGUSR1: take no more, and return when all that runs has ended."""
+        loop, draining = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, draining.set)
         async with AsyncExitStack() as stack:
+            stack.callback(loop.remove_signal_handler, signal.SIGUSR1)
             outbox = None
             if self._folders.outbox is not None:
                 with blamed_on("TRAINYARD_STATE_DIR", OutboxUnavailable):
                     outbox = stack.enter_context(Outbox(self._folders.outbox))
+            with blamed_on("TRAINYARD_DATA_CACHE_DIR", OSError):
+                cache = DataCache(self._folders.data_cache, self._data.cache_max_bytes)
+            clear(self._folders.work)  # what a former incarnation left
             client = await stack.enter_async_context(ClearMLClient(self._clearml))
             writer, reader = LogWriter(self._kafka, client_id=CLIENT_ID), LogReader(self._kafka, client_id=CLIENT_ID)
             stack.push_async_callback(writer.stop)
             stack.push_async_callback(reader.stop)
-            await self._serve(stack, stopping, client, writer, reader, outbox)
+            fork_servers = ForkServers(self._settings.threads_per_slot(), self._settings.trainer_pythons)
+            stack.push_async_callback(fork_servers.close)
+            stopping = asyncio.Event()
+            news = News(self._kafka, self._settings.queues)
+            patience = StoppablePatience(stopping, news)
+            shared = Shared(
+                self._settings,
+                self._kafka,
+                self._folders.work,
+                client,
+                writer,
+                KafkaLifecycle(self._kafka, writer, reader),
+                DataFetcher(self._data, client, cache),
+                fork_servers,
+                outbox,
+                patience,
+                draining,
+                stopping,
+            )
+            await self._serve(stack, shared, news, stop)
 
-    async def _serve(
-        self,
-        stack: AsyncExitStack,
-        stopping: asyncio.Event,
-        client: ClearMLClient,
-        writer: LogWriter,
-        reader: LogReader,
-        outbox: Outbox | None,
-    ) -> None:
-        settings, work_dir = self._settings, self._folders.work
-        worker = Worker(settings.name(), uuid.uuid4().hex, self._kafka.topic_prefix, settings.default_deadline_s)
-        news = News(self._kafka, settings.queues)
-        patience = StoppablePatience(stopping, news)
-        log = KafkaLifecycle(self._kafka, writer, reader)
-        outcomes = Outcomes(self._kafka, writer, outbox, patience)
-        queues = ClearMLQueues(client, worker.name, settings.queues)
-        with blamed_on("TRAINYARD_DATA_CACHE_DIR", OSError):
-            cache = DataCache(self._folders.data_cache, self._data.cache_max_bytes)
-        metrics = WorkerMetrics(lambda: outcomes.depth, lambda: float(queues.is_served))
-        fork_servers = ForkServers(settings.n_jobs, settings.trainer_pythons)
-        stack.push_async_callback(fork_servers.close)
-        runner = AttemptRunner(
-            Bounds(work_dir, settings.data_roots, settings.n_jobs, settings.memory_limit_bytes),
-            worker,
-            client,
-            heartbeat_sender(self._kafka, writer),
-            stopping,
-            metrics.phase,
-            data=DataFetcher(self._data, client, cache),
-            fork_servers=fork_servers,
+    async def _serve(self, stack: AsyncExitStack, shared: Shared, news: News, stop: asyncio.Event) -> None:
+        settings, log_watch = self._settings, LogWatch(shared.log)
+        metrics = WorkerMetrics(
+            settings.slots,
+            lambda: sum(attempts.outcomes.depth for attempts in all_attempts),
+            lambda: float(slots.are_served),
         )
-        publisher = ClearMLPublisher(
-            client,
-            patience,
-            worker=worker.name,
-            model_tags=settings.model_tags,
-            publish_models=settings.model_publish,
-            work_dir_of=runner.work_dir_of,
-        )
-        ports = Ports(
-            log=log,
-            requests=KafkaRequests(self._kafka, writer),
-            tasks=ClearMLTasks(client),
-            training=AnsweringTraining(runner),
-            publisher=AnsweringPublisher(publisher, runner.over),
-            outbox=outcomes,
-            patience=patience,
-            beside=beside,
-            new_claim=lambda: uuid.uuid4().hex,
-        )
-
-        async def handle_popped(popped: Popped) -> Handled:
-            handled = await handle(popped.task_id, popped.queue, worker, ports)
-            if not stopping.is_set():  # else ClearML may not have been told: the next start tells it
-                outcomes.settle()
-            return handled
-
-        serving = Serving(
-            queues, log, handle_popped, metrics, poll_s=settings.poll_s, work_dir=work_dir, stopping=stopping
-        )
-
-        news.on_queued = serving.wake
+        names = settings.slot_names()
+        all_attempts = [Attempts(shared, name, str(index), metrics) for index, name in enumerate(names)]
+        slots = Slots([attempts.slot(log_watch, metrics) for attempts in all_attempts])
+        log_watch.on_change = slots.wake_all
+        news.on_queued, news.on_ready = slots.wake_one, slots.wake_all
 
         def readiness() -> Readiness:
             checks = {
-                "clearml": "registered" if queues.is_served else "not registered",
-                "log": "readable" if serving.log_is_readable else "not readable",
+                "clearml": "registered" if slots.are_served else "not registered",
+                "log": "readable" if log_watch.is_readable else "not readable",
+                "work": "draining" if shared.draining.is_set() else f"{slots.busy} of {len(names)} slots busy",
             }
-            return Readiness(queues.is_served and serving.log_is_readable, checks)
+            return Readiness(slots.are_served and log_watch.is_readable and not shared.draining.is_set(), checks)
 
         health = HealthServer(
             SERVICE, settings.http_host, settings.http_port, readiness=readiness, metrics=metrics.render
@@ -148,26 +116,25 @@ class TrainerWorker:
         await health.start()
         stack.push_async_callback(health.stop)
         self.address = health.address
-        self._log.info("started", action="start", address=health.address, worker=worker.name)
+        self._log.info("started", action="start", address=health.address, worker=names[0], slots=len(names))
+        work = asyncio.create_task(_work(all_attempts[0], slots), name="serve")
+        ending = drain(slots, stop, shared.draining, shared.stopping, settings.drain_s)
         background = [
-            asyncio.create_task(serving.watch_log(), name="watch-log"),
-            asyncio.create_task(serving.report_for_ever(), name="report"),
+            asyncio.create_task(log_watch.watch(), name="watch-log"),
+            asyncio.create_task(slots.report_for_ever(), name="report"),
             asyncio.create_task(news.listen(), name="news"),
-            asyncio.create_task(_preload(fork_servers, settings.preload), name="preload"),
-            asyncio.create_task(_wake_at_end(stopping, serving), name="wake-at-end"),
+            asyncio.create_task(_preload(shared.fork_servers, settings.preload), name="preload"),
         ]
-        work = asyncio.create_task(_work(outcomes, serving, ports), name="serve")
+        stopper = asyncio.create_task(ending, name="drain")
         try:
             await asyncio.wait([work, *background], return_when=asyncio.FIRST_COMPLETED)
             await _first_failure([work, *background])
             await work
         finally:
-            for task in (work, *background):
+            for task in (work, stopper, *background):
                 task.cancel()
-            await asyncio.gather(work, *background, return_exceptions=True)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(UNREGISTER_S):
-                    await queues.unregister()
+            await asyncio.gather(work, stopper, *background, return_exceptions=True)
+            await slots.unregister()
 
 
 def build(
@@ -181,25 +148,18 @@ def build(
     return TrainerWorker(settings, kafka, clearml, data, folders)
 
 
-async def _work(outcomes: Outcomes, serving: Serving, ports: Ports) -> None:
+async def _work(first: Attempts, slots: Slots) -> None:
     try:
-        for event in await outcomes.replay():
-            await settle(event, ports)
-        outcomes.settle()
+        await first.replay()
     except Ending:
         return
-    await serving.serve()
+    await slots.serve()
 
 
 async def _preload(fork_servers: ForkServers, trainers: Sequence[str]) -> None:
     """Never returns: it is one of the tasks whose end is the worker's."""
     await fork_servers.preload(trainers)
     await asyncio.Event().wait()
-
-
-async def _wake_at_end(stopping: asyncio.Event, serving: Serving) -> None:
-    await stopping.wait()
-    serving.wake()
 
 
 async def _first_failure(tasks: list[asyncio.Task[None]]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from trainyard_runtime.clearml import ClearMLClient
 from trainyard_runtime.failpoints import failpoint
@@ -25,7 +27,7 @@ from trainyard_trainer_worker.child_events import (
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.clearml_reporting import ClearMLReporting
 from trainyard_trainer_worker.data.fetching import DataFetcher
-from trainyard_trainer_worker.fork_servers import ForkServers
+from trainyard_trainer_worker.fork_servers import ForkServers, ForkServerUnavailable
 from trainyard_trainer_worker.guard import Guard
 from trainyard_trainer_worker.heartbeats import Heartbeats, Send
 from trainyard_trainer_worker.lease import Lease
@@ -34,6 +36,7 @@ from trainyard_trainer_worker.ports import Job
 from trainyard_trainer_worker.protocol import Worker
 from trainyard_trainer_worker.spec import AttemptSpec, Detail, Failed, FetchedData, Outcome, Stopped, Succeeded
 
+T = TypeVar("T")
 PhaseSeconds = Callable[[str, float], None]
 MIN_DEADLINE_S = 1.0
 SHUTDOWN_GRACE_S = 0.7
@@ -116,8 +119,11 @@ class AttemptRunner:
         fetched = await self._fetched(job, lease, reporting)
         if isinstance(fetched, Failed | Stopped):
             return fetched
+        server = self._fork_servers.of(str(job.request.get("trainer")))
+        with contextlib.suppress(ForkServerUnavailable):  # then the child starts as a process of its own
+            if (stopped := await self._unless_asked(server.warm(), lease)) is not None:
+                return stopped
         try:
-            server = self._fork_servers.of(str(job.request.get("trainer")))
             spec = self._spec(job, fetched, time.monotonic() - started)
             child = await TrainingChild.start(spec, fork_server=server)
         except OSError as problem:
@@ -140,19 +146,9 @@ class AttemptRunner:
         """The data as a file for the child; None where the child finds it by itself. Ends with this process, and by
         the lease's order."""
         deadline_s = max(MIN_DEADLINE_S, job.deadline_s)
-        fetching = asyncio.ensure_future(
-            self._data.fetch(job.request.get("dataset") or {}, self.work_dir_of(job), deadline_s)
+        fetched = await self._unless_asked(
+            self._data.fetch(job.request.get("dataset") or {}, self.work_dir_of(job), deadline_s), lease
         )
-        stopping = asyncio.create_task(self._asked_to_stop(lease), name="stopping")
-        try:
-            await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not fetching.done():
-                return Stopped(Reason.HOST_SHUTDOWN) if lease.order is None else ordered(lease)
-            fetched = await fetching
-        finally:
-            for task in (fetching, stopping):
-                task.cancel()
-            await asyncio.gather(fetching, stopping, return_exceptions=True)
         if isinstance(fetched, FetchedData):
             reporting.line(
                 f"[trainyard] data: {fetched.size_bytes} bytes from {fetched.location}, SHA-256 {fetched.sha256}"
@@ -172,6 +168,20 @@ class AttemptRunner:
             memory_limit_bytes=self._bounds.memory_limit_bytes,
             data=data,
         )
+
+    async def _unless_asked(self, work: Coroutine[Any, Any, T], lease: Lease) -> T | Stopped:
+        """What `work` answers; it is cancelled where this process is to end, or the log orders it."""
+        working = asyncio.create_task(work, name="before-child")
+        stopping = asyncio.create_task(self._asked_to_stop(lease), name="stopping")
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                return Stopped(Reason.HOST_SHUTDOWN) if lease.order is None else ordered(lease)
+            return await working
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
 
     async def _asked_to_stop(self, lease: Lease) -> None:
         """Wait until this process is to end, or the log orders it."""
@@ -201,6 +211,7 @@ class AttemptRunner:
         elif isinstance(event, Progress):
             beats.progress(event)
         elif isinstance(event, PhaseStarted):
+            self._log.info("phase began", action="phase", phase=event.phase.value)
             beats.phase(event)
             if event.phase is Phase.FIT:
                 failpoint("W4")

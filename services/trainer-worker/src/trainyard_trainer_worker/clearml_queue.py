@@ -37,6 +37,11 @@ class ClearMLQueues:
         self._log = get_logger(component="clearml_queue", worker=worker)
 
     @property
+    def worker(self) -> str:
+        """The name under which ClearML shows who serves them."""
+        return self._worker
+
+    @property
     def is_registered(self) -> bool:
         """True from a registration until ClearML refuses us."""
         return bool(self._ids)

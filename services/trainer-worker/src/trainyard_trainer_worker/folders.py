@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,13 @@ class Folders:
     work: Path
     outbox: Path | None
     data_cache: Path
+
+
+def clear(folder: Path) -> None:
+    """Remove all that lies in it, as far as that can be done."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -85,8 +85,16 @@ class ForkServer:
         """The server's process id, where one runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
+    @property
+    def is_ready(self) -> bool:
+        """True once all is loaded, while the server runs."""
+        return self.pid is not None and self._ready is not None and self._ready.done()
+
     async def warm(self) -> None:
-        """Start it, if it does not run, and wait until all is loaded. Raises ForkServerUnavailable."""
+        """Start it, if it does not run, and wait until all is loaded. Raises ForkServerUnavailable.
+
+        Whoever is tired of waiting may cancel: it goes on loading.
+        """
         async with self._lock:
             await self._ensure()
 
@@ -113,9 +121,17 @@ class ForkServer:
             await self._end()
 
     async def _ensure(self) -> None:
-        if self.pid is not None and self._listening is not None and not self._listening.done():
-            return
-        await self._end()
+        if self.pid is None or self._listening is None or self._listening.done():
+            await self._end()
+            await self._start()
+        assert self._ready is not None
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), READY_S)
+        except (OSError, TimeoutError) as problem:
+            await self._end()
+            raise ForkServerUnavailable(f"the fork server of {self._trainer} did not start: {problem}") from problem
+
+    async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._folder = tempfile.TemporaryDirectory(prefix="trainyard-fork-")
@@ -145,12 +161,6 @@ class ForkServer:
         self._socket = ours
         self._ready = asyncio.get_running_loop().create_future()
         self._listening = asyncio.create_task(self._listen(ours), name=f"fork-server-{self._trainer}")
-        try:
-            await asyncio.wait_for(asyncio.shield(self._ready), READY_S)
-        except (OSError, TimeoutError) as problem:
-            await self._end()
-            raise ForkServerUnavailable(f"the fork server of {self._trainer} did not start: {problem}") from problem
-        self._log.info("ready", action="start_fork_server", pid=self.pid)
 
     async def _listen(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -177,6 +187,7 @@ class ForkServer:
                 child.has_ended(answer["status"])
         elif self._ready is not None and not self._ready.done():
             self._ready.set_result(answer["ready"])
+            self._log.info("ready", action="start_fork_server", pid=self.pid)
 
     async def _end(self) -> None:
         if self._socket is not None:

@@ -18,6 +18,8 @@ from trainyard_schemas.vocabulary import EventType
 from trainyard_trainer_worker.ports import RunRecords
 
 WAKE_RETRY_S = 5.0
+MAX_RUNS = 1_024
+"""Runs of which news is noted, the oldest is forgotten first: four times as many as a process may have slots."""
 _QUEUED_MARK = EventType.ATTEMPT_QUEUED.value.encode()
 
 
@@ -81,19 +83,18 @@ class News:
         self._of_run: dict[str, asyncio.Event] = {}
         self._log = get_logger(component="news")
         self.on_queued: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
 
     async def of_run(self, run_id: str, at_most_s: float) -> None:
         """Wait for a record of this run, `at_most_s` seconds. One waits for each run."""
-        event = self._of_run.setdefault(run_id, asyncio.Event())
+        event = self._of_run[run_id] = self._of_run.pop(run_id, asyncio.Event())
+        if len(self._of_run) > MAX_RUNS:
+            del self._of_run[next(iter(self._of_run))]
         try:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), at_most_s)
         finally:
             event.clear()
-
-    def forget(self, run_id: str) -> None:
-        """Nobody waits for this run any more."""
-        self._of_run.pop(run_id, None)
 
     async def listen(self) -> None:
         """Never returns; polling is the fallback."""
@@ -103,7 +104,7 @@ class News:
                     self._settings,
                     [self._topic],
                     client_id="trainyard-trainer-worker-news",
-                    on_ready=lambda: self.on_queued(),
+                    on_ready=lambda: self.on_ready(),
                 ):
                     self._take(records)
             except LogUnavailable as problem:

@@ -12,7 +12,7 @@ PHASE_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_20
 class WorkerMetrics:
     """The worker's metrics in a registry of their own; `render` gives Prometheus' text."""
 
-    def __init__(self, outbox_depth: Callable[[], float], registered: Callable[[], float]) -> None:
+    def __init__(self, slots: int, outbox_depth: Callable[[], float], registered: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.slots = Gauge("trainyard_worker_slots", "Attempts that can run at a time.", registry=self._registry)
@@ -32,9 +32,13 @@ class WorkerMetrics:
         )
         depth = Gauge("trainyard_worker_outbox_depth", "Outcomes not acknowledged yet.", registry=self._registry)
         depth.set_function(outbox_depth)
-        known = Gauge("trainyard_worker_registered", "1 while ClearML knows this worker.", registry=self._registry)
+        known = Gauge(
+            "trainyard_worker_registered",
+            "1 while ClearML knows this worker, with all its slots.",
+            registry=self._registry,
+        )
         known.set_function(registered)
-        self.slots.set(1)
+        self.slots.set(slots)
 
     def phase(self, name: str, seconds: float) -> None:
         """A phase of an attempt ended."""

@@ -1,10 +1,9 @@
-"""The worker's loop: pop, handle, pop again; woken by the log, else looking every few seconds."""
+"""One slot's loop: pop, handle, pop again; woken by the log, else looking every few seconds."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeVar
 from trainyard_runtime.clock import steady
 from trainyard_runtime.logs import bound, get_logger
 from trainyard_trainer_worker.clearml_queue import REPORT_EVERY_S, ClearMLQueues, Popped
+from trainyard_trainer_worker.folders import clear
 from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.ports import Ending
@@ -75,63 +75,91 @@ async def beside(background: Coroutine[Any, Any, None], work: Coroutine[Any, Any
         await asyncio.gather(keeping, working, return_exceptions=True)
 
 
-class Serving:
-    """One slot over the worker's queues."""
+class LogWatch:
+    """Whether the log can be read now, for all slots of a process."""
+
+    def __init__(self, log: KafkaLifecycle) -> None:
+        self._lifecycle = log
+        self._log = get_logger(component="serving")
+        self.is_readable = False
+        self.on_change: Callable[[], None] = lambda: None
+
+    async def watch(self) -> None:
+        """Keep `is_readable` true to the facts. Never returns."""
+        while True:
+            readable = await self._lifecycle.is_readable(LOG_CHECK_S)
+            if readable is not self.is_readable:
+                self._log.info("log readable" if readable else "log not readable", action="watch_log")
+                self.is_readable = readable
+                self.on_change()
+            await asyncio.sleep(LOG_CHECK_S if readable else NOT_READY_CHECK_S)
+
+
+class Slot:
+    """One slot over the worker's queues: one task at a time."""
 
     def __init__(
         self,
         queues: ClearMLQueues,
-        log: KafkaLifecycle,
+        log_watch: LogWatch,
         handle: Callable[[Popped], Awaitable[Handled]],
         metrics: WorkerMetrics,
         *,
         poll_s: float,
         work_dir: Path,
+        draining: asyncio.Event,
         stopping: asyncio.Event,
     ) -> None:
+        """`draining`: pop no more. `stopping`: the process ends now."""
         self._queues = queues
-        self._lifecycle = log
+        self._log_watch = log_watch
         self._handle = handle
         self._metrics = metrics
         self._poll_s = poll_s
         self._work_dir = work_dir
+        self._draining = draining
         self._stopping = stopping
         self._wake = asyncio.Event()
         self._log = get_logger(component="serving")
-        self.log_is_readable = False
+        self.is_busy = False
+        self.on_found: Callable[[], None] = lambda: None
+
+    @property
+    def is_served(self) -> bool:
+        """True where ClearML knows this slot and its last answer was one."""
+        return self._queues.is_served
+
+    @property
+    def is_woken(self) -> bool:
+        """True from `wake` until the slot begins to look."""
+        return self._wake.is_set()
 
     def wake(self) -> None:
         """Look at the queues now."""
         self._wake.set()
 
     async def serve(self) -> None:
-        """Pop and handle until `stopping`."""
-        self._clear_work()
+        """Pop and handle until `draining`."""
         refusals = 0
-        while not self._stopping.is_set():
+        while not self._draining.is_set():
             self._wake.clear()
             if not self._queues.is_registered and not await self._queues.register():
                 await self._pause(pause_s(refusals := refusals + 1))
                 continue
             refusals = 0
-            if not self.log_is_readable:  # nothing could be claimed: leave the tasks to others
+            if not self._log_watch.is_readable:  # nothing could be claimed: leave the tasks to others
                 await self._pause(NOT_READY_CHECK_S)
                 continue
             popped = await self._queues.pop()
             if popped is None:
                 await self._pause(self._poll_s)
                 continue
-            await self._work_on(popped)
-
-    async def watch_log(self) -> None:
-        """Keep `log_is_readable` true to the facts. Never returns."""
-        while True:
-            readable = await self._lifecycle.is_readable(LOG_CHECK_S)
-            if readable is not self.log_is_readable:
-                self._log.info("log readable" if readable else "log not readable", action="watch_log")
-                self.log_is_readable = readable
-                self._wake.set()
-            await asyncio.sleep(LOG_CHECK_S if readable else NOT_READY_CHECK_S)
+            self.is_busy = True
+            self.on_found()
+            try:
+                await self._work_on(popped)
+            finally:
+                self.is_busy = False
 
     async def report_for_ever(self) -> None:
         """Signs of life to ClearML. Never returns."""
@@ -139,14 +167,19 @@ class Serving:
             await asyncio.sleep(REPORT_EVERY_S)
             await self._queues.report_again()
 
+    async def unregister(self) -> None:
+        """Leave ClearML. Best effort."""
+        await self._queues.unregister()
+
     async def _work_on(self, popped: Popped) -> None:
-        with bound(task_id=popped.task_id, queue=popped.queue), self._metrics.busy.track_inprogress():
+        names = bound(task_id=popped.task_id, queue=popped.queue, worker=self._queues.worker)
+        with names, self._metrics.busy.track_inprogress():
             self._log.info("popped", action="pop")
             telling = asyncio.create_task(self._queues.report(popped))
             try:
                 handled = await self._handle(popped)
             finally:
-                self._clear_work()
+                clear(self._work_dir)  # its results are published, or void
             await telling
             self._metrics.handled.labels(handled.value).inc()
             self._log.info("handled", action="handle", result=handled.value)
@@ -156,9 +189,3 @@ class Serving:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
-
-    def _clear_work(self) -> None:
-        """What an attempt left on this disk: its results are published, or void."""
-        if self._work_dir.is_dir():
-            for path in self._work_dir.iterdir():
-                shutil.rmtree(path, ignore_errors=True)

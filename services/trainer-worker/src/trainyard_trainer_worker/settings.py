@@ -51,12 +51,26 @@ class TrainerWorkerSettings(ServiceSettings):
         validation_alias="TRAINYARD_DATA_ROOTS",
         description=f"Folders that local data may lie in, separated by '{os.pathsep}'.",
     )
-    n_jobs: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+    slots: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        validation_alias="TRAINYARD_WORKER_SLOTS",
+        description="Attempts that may run side by side; each shows as a worker in ClearML.",
+    )
+    drain_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=7 * 86_400,
+        validation_alias="TRAINYARD_WORKER_DRAIN_S",
+        description="Seconds that running attempts get to finish after SIGTERM; 0 where the host is going.",
+    )
+    n_jobs: int | None = Field(
+        default=None,
         ge=1,
         le=1024,
         validation_alias="TRAINYARD_WORKER_N_JOBS",
-        description="Threads that a training may use; the number of cores if not set.",
+        description="Threads that a training may use; the number of cores divided by the slots if not set.",
     )
     memory_limit_bytes: int | None = Field(
         default=None,
@@ -139,6 +153,15 @@ class TrainerWorkerSettings(ServiceSettings):
             if not Path(root).is_absolute():
                 raise ValueError("every folder must be an absolute path")
         return value
+
+    def threads_per_slot(self) -> int:
+        """Threads that each training may use."""
+        return self.n_jobs if self.n_jobs is not None else max(1, (os.cpu_count() or 1) // self.slots)
+
+    def slot_names(self) -> tuple[str, ...]:
+        """Under which names ClearML shows the slots: the worker's name, then it with `:1`, `:2`, ..."""
+        name = self.name()
+        return (name, *(f"{name}:{index}" for index in range(1, self.slots)))
 
     def name(self) -> str:
         """The worker's name; the same at every start with the same state folder."""
