@@ -144,7 +144,7 @@ def run(spec, emitter):
     subprocess.run([sys.executable, "-c", {DAEMON!r}])
     time.sleep(60)
 
-phases.run = run
+phases.run, fork_server.preload = run, lambda _: None
 sys.exit(fork_server.main(sys.argv[3:]))
 """
 
