@@ -16,8 +16,10 @@ import pytest
 
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.child_events import ChildEvent, Console, Scalar
-from trainyard_trainer_worker.child_process import CONSOLE_HEAD_BYTES, CONSOLE_TAIL_LINES, TrainingChild
+from trainyard_trainer_worker.child_output import CONSOLE_HEAD_BYTES, CONSOLE_TAIL_LINES
+from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.spec import AttemptSpec, Failed, Outcome, Stopped
+from trainyard_trainer_worker.usage import oom_kills
 
 READY = "print('ready', flush=True)\n"
 
@@ -43,9 +45,11 @@ def run(
     environment: dict[str, str] | None = None,
     when_ready: Callable[[TrainingChild], None] | None = None,
     stop: Reason | None = None,
+    memory_limit_bytes: int | None = None,
 ) -> Seen:
     program: Sequence[str] = (sys.executable, "-c", script)
-    spec = AttemptSpec("r", 1, "c", {}, str(tmp_path / "work"), (), deadline_s)
+    work_dir = str(tmp_path / "work")
+    spec = AttemptSpec("r", 1, "c", {}, work_dir, (), deadline_s, memory_limit_bytes=memory_limit_bytes)
 
     async def scenario() -> Seen:
         started = time.monotonic()
@@ -105,8 +109,50 @@ def test_a_crash_names_its_signal(tmp_path: Path) -> None:
     assert "SIGSEGV" in failed(run(tmp_path, "import os; os.kill(os.getpid(), 11)")).message
 
 
-def test_a_kill_that_was_not_ours_is_taken_for_memory(tmp_path: Path) -> None:
-    assert failed(run(tmp_path, "import os; os.kill(os.getpid(), 9)")).reason is Reason.OUT_OF_MEMORY
+def test_a_kill_that_was_not_ours_is_told_apart_where_the_system_counts_its_own(tmp_path: Path) -> None:
+    expected = Reason.OUT_OF_MEMORY if oom_kills() is None else Reason.TRAINER_ERROR
+    failure = failed(run(tmp_path, "import os; os.kill(os.getpid(), 9)"))
+    assert (failure.reason, failure.detail) == (expected, "child_died")
+
+
+HOLD = "x = bytearray(b'x' * (60 << 20)); print('holds', flush=True); time.sleep(60)"
+
+
+def test_processes_that_hold_too_much_together_are_ended_for_it_also_in_other_sessions(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, time\n"
+        f"command = [sys.executable, '-c', {'import time; ' + HOLD!r}]\n"
+        "ps = [subprocess.Popen(command, start_new_session=True) for _ in range(2)]\n"
+        "open('grandchildren', 'w').write(' '.join(str(p.pid) for p in ps))\n" + HOLD
+    )
+    seen = run(tmp_path, script, memory_limit_bytes=150 << 20)
+    assert (failed(seen).reason, failed(seen).detail) == (Reason.OUT_OF_MEMORY, "memory")
+    assert f"the limit is {150 << 20} bytes" in failed(seen).message
+    assert failed(seen).results["peak_memory_bytes"] > 150 << 20
+    assert all(gone(int(pid)) for pid in (tmp_path / "work" / "grandchildren").read_text().split())
+
+
+def test_one_below_the_limit_is_left_alone(tmp_path: Path) -> None:
+    script = "import time; x = bytearray(b'x' * (60 << 20)); time.sleep(1.2); raise SystemExit(5)"
+    assert "status 5" in failed(run(tmp_path, script, memory_limit_bytes=150 << 20)).message
+
+
+def test_the_processors_time_of_a_failure_is_that_of_the_whole_tree(tmp_path: Path) -> None:
+    burn = "import time; end = time.process_time() + {}\nwhile time.process_time() < end: pass\n"
+    script = (
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn.format(0.6)!r}])\n"
+        + burn.format(0.4)
+        + READY
+        + "time.sleep(60)"
+    )
+    seen = run(tmp_path, script, deadline_s=8)
+    assert failed(seen).reason is Reason.DEADLINE
+    assert failed(seen).results["cpu_seconds"] >= 0.9
+
+
+def test_a_child_that_closes_its_pipes_is_still_heard_of(tmp_path: Path) -> None:
+    seen = run(tmp_path, "import os, time; os.closerange(1, 20); time.sleep(0.5); os._exit(9)")
+    assert "status 9" in failed(seen).message
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "happy"}', '{"state": "succeeded", "results": {}}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,9 @@ import psutil
 import pytest
 
 from tests.unit.trainer_worker.test_guard import until
+from trainyard_trainer_worker import fork_servers
 from trainyard_trainer_worker.fork_servers import LOST, ForkedChild, ForkServer, ForkServers, ForkServerUnavailable
+from trainyard_trainer_worker.spec import AttemptSpec
 from trainyard_trainer_worker.training.environment import child_environment
 
 
@@ -41,9 +44,9 @@ async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int,
     return status, said
 
 
-def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]]) -> None:
+def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]], python: str = sys.executable) -> None:
     async def main() -> None:
-        server = ForkServer(trainer, sys.executable, 1)
+        server = ForkServer(trainer, python, 1)
         try:
             await scenario(server)
         finally:
@@ -105,6 +108,76 @@ def test_children_die_with_their_server_and_the_next_one_gets_a_new_server(tmp_p
         assert server.pid not in (None, first)
 
     with_server("sklearn", scenario)
+
+
+def test_a_child_of_a_server_that_hangs_is_seen_to_end_and_the_next_one_gets_a_new_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_servers, "FORK_S", 1.0)
+
+    async def scenario(server: ForkServer) -> None:
+        child = await waiting_child(server, tmp_path)
+        first = server.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(child.wait(), 10) == LOST
+        with pytest.raises(ForkServerUnavailable, match="made no child"):
+            await fork(server, tmp_path)
+        assert (await fork(server, tmp_path))[0] == 1
+        await until(lambda: not psutil.pid_exists(first) and not psutil.pid_exists(child.pid), "both are gone")
+
+    with_server("sklearn", scenario)
+
+
+DAEMON = """
+import pathlib, subprocess
+daemon = subprocess.Popen(["sleep", "60"], start_new_session=True)
+pathlib.Path("left.partial").write_text(str(daemon.pid))
+pathlib.Path("left.partial").rename("left")
+"""
+PLANTED = f"""
+import subprocess, sys, time
+from trainyard_trainer_worker.training import fork_server, phases
+
+def run(spec, emitter):
+    subprocess.run([sys.executable, "-c", {DAEMON!r}])
+    time.sleep(60)
+
+phases.run, fork_server.preload = run, lambda _: None
+sys.exit(fork_server.main(sys.argv[3:]))
+"""
+
+
+def test_what_an_ended_child_left_in_another_session_is_killed_and_nothing_of_one_that_lives(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text(PLANTED)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/planted.py "$@"\n')
+    python.chmod(0o755)
+
+    async def daemon_of(server: ForkServer, folder: Path) -> tuple[ForkedChild, int]:
+        """A child that has left a process in a session of its own, whose parent has ended."""
+        os.mkdir(folder)  # noqa: PTH102 - a coroutine makes no folder with pathlib
+        spec = json.dumps(AttemptSpec("r", 1, "c", {}, str(folder), (), 60.0).to_json())
+        environment = child_environment(os.environ, str(folder), 1)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        child = await server.fork([str(spec_path(folder, spec))], environment, str(folder), [nothing] * 3)
+        os.close(nothing)
+        await until((folder / "left").exists, "it has left a process behind")
+        return child, int((folder / "left").read_text())
+
+    async def scenario(server: ForkServer) -> None:
+        ends, left_by_it = await daemon_of(server, tmp_path / "ends")
+        lives, left_by_the_other = await daemon_of(server, tmp_path / "lives")
+        assert psutil.Process(left_by_it).ppid() == ends.pid
+        os.kill(ends.pid, signal.SIGKILL)
+        assert await asyncio.wait_for(ends.wait(), 10) == -signal.SIGKILL
+        await until(lambda: not psutil.pid_exists(left_by_it), "what the ended child left is gone")
+        assert psutil.Process(left_by_the_other).ppid() == lives.pid
+        await server.close()
+        await until(lambda: not psutil.pid_exists(left_by_the_other), "all is gone with the server")
+
+    with_server("sklearn", scenario, str(python))
 
 
 def test_closing_the_servers_ends_children_that_still_run(tmp_path: Path) -> None:

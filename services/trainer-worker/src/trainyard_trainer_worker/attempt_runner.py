@@ -128,7 +128,7 @@ class AttemptRunner:
             child = await TrainingChild.start(spec, fork_server=server)
         except OSError as problem:
             return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}")
-        async with Guard(lease, child.pid):
+        async with Guard(lease, child.pid, beats.frozen):
             stopper = asyncio.create_task(self._stop_in_time(child, lease), name=f"stopper-{child.pid}")
             try:
                 async for event in child.events():

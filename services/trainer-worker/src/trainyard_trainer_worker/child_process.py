@@ -14,36 +14,24 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.child_events import ChildEvent, Console, decode
+from trainyard_trainer_worker import usage
+from trainyard_trainer_worker.child_events import ChildEvent
+from trainyard_trainer_worker.child_output import ChildOutput
+from trainyard_trainer_worker.child_verdict import End, judge
 from trainyard_trainer_worker.fork_servers import ChildHandle, ForkServer, ForkServerUnavailable
-from trainyard_trainer_worker.spec import (
-    OUTCOME_FILE,
-    SPEC_FILE,
-    AttemptSpec,
-    Detail,
-    Failed,
-    Outcome,
-    Stopped,
-    Succeeded,
-    clean,
-    outcome_from_json,
-)
+from trainyard_trainer_worker.spec import OUTCOME_FILE, SPEC_FILE, AttemptSpec, Outcome, Stopped, outcome_from_json
 from trainyard_trainer_worker.training.environment import child_environment
+from trainyard_trainer_worker.watchdog import signal_all
 
 STOP_GRACE_S = 2.0
-DRAIN_GRACE_S = 1.0
-CONSOLE_HEAD_BYTES = 1 << 20
-CONSOLE_TAIL_LINES = 200
-MAX_LINE_BYTES = 4_096
-MAX_EVENT_BYTES = 1 << 20
+METER_EVERY_S = 0.5
 MAX_OUTCOME_BYTES = 16 << 20
-MAX_WAITING = 20_000
 PROGRAM = (sys.executable, "-m", "trainyard_trainer_worker.training.child")
 
 
@@ -89,35 +77,22 @@ async def _spawned(
     )
 
 
-async def _open(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    reader = asyncio.StreamReader(limit=MAX_EVENT_BYTES)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
-    )
-    return reader, transport
-
-
 class TrainingChild:
     """One running attempt. `start` it, iterate `events()`, await `outcome()`; `stop()` ends it early.
 
-    Any number of bytes may be printed: the first MiB of the console is passed on as it comes, then only the last 200
-    lines, when the child has ended, with a note of how much was cut. At most 20,000 events wait for a slow reader.
+    Its output is bounded as `ChildOutput` says, its memory (that of all its processes together) by the spec.
     """
 
     def __init__(self, spec: AttemptSpec, process: ChildHandle, pipes: Sequence[int]) -> None:
         self._spec = spec
         self._process = process
-        self._pipes = pipes
+        self._output = ChildOutput(pipes)
+        self._meter = usage.Meter(process.pid)
+        self._oom_kills_before = usage.oom_kills()
         self._started = time.monotonic()
-        self._waiting: deque[ChildEvent] = deque(maxlen=MAX_WAITING)
-        self._news = asyncio.Event()
-        self._ended = False
         self._stop_reason: Reason | None = None
         self._overran = False
-        self._head_left = CONSOLE_HEAD_BYTES
-        self._tail: deque[Console] = deque(maxlen=CONSOLE_TAIL_LINES)
-        self._last_errors: deque[str] = deque(maxlen=5)
-        self._cut_bytes = 0
+        self._over_memory_bytes: int | None = None
         self._supervision = asyncio.create_task(self._supervise(), name=f"training-child-{process.pid}")
 
     @classmethod
@@ -161,15 +136,9 @@ class TrainingChild:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
-    async def events(self) -> AsyncIterator[ChildEvent]:
+    def events(self) -> AsyncIterator[ChildEvent]:
         """What the child tells and prints, in the order of each stream, until it has ended. For one reader."""
-        while True:
-            while self._waiting:
-                yield self._waiting.popleft()
-            if self._ended:
-                return
-            self._news.clear()
-            await self._news.wait()
+        return self._output.events()
 
     async def stop(self, reason: Reason, grace_s: float = STOP_GRACE_S) -> None:
         """End the child: SIGTERM, `grace_s`, SIGKILL to its group. Returns when it is reaped. The first reason
@@ -180,37 +149,39 @@ class TrainingChild:
         await asyncio.shield(self._supervision)
 
     async def outcome(self) -> Outcome:
-        """The end of the attempt, once the child is reaped and its output read.
+        """The end of the attempt, once the child is reaped and its output read; see `child_verdict.judge`.
 
-        `Failed(deadline)` where `deadline_s` passed, `Stopped` after `stop`, what the child left in `outcome.json`
-        else; a child that left nothing is `out_of_memory` when it was killed by SIGKILL, else `trainer_error`.
+        The results of a failure too hold the processor's time and the peak of memory of the child and its descendants.
         """
         return await asyncio.shield(self._supervision)
 
     async def _supervise(self) -> Outcome:
-        events, stdout, stderr = [await _open(fd) for fd in self._pipes]
-        reading = [
-            asyncio.create_task(self._read_events(events[0])),
-            asyncio.create_task(self._read_console("stdout", stdout[0])),
-            asyncio.create_task(self._read_console("stderr", stderr[0])),
-        ]
+        await self._output.start()
+        metering = asyncio.create_task(self._meter_for_ever(), name=f"meter-{self.pid}")
         try:
             await asyncio.wait_for(self._process.wait(), max(0.0, self._spec.deadline_s - self.elapsed_s))
         except TimeoutError:
             self._overran = True
             await self._terminate()
         finally:
+            metering.cancel()
             self._signal_group(signal.SIGKILL)  # whatever the child left behind
-        _, unfinished = await asyncio.wait(reading, timeout=DRAIN_GRACE_S)
-        for task in unfinished:  # a descendant in a session of its own holds the pipe open
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-        for _, transport in (events, stdout, stderr):
-            transport.close()
-        self._flush_tail()
-        self._ended = True
-        self._news.set()
-        return self._judge()
+        await asyncio.gather(metering, return_exceptions=True)
+        await self._output.drain()
+        outcome = judge(self._end())
+        return (
+            outcome if isinstance(outcome, Stopped) else replace(outcome, results=self._meter.added_to(outcome.results))
+        )
+
+    async def _meter_for_ever(self) -> None:
+        limit_bytes = self._spec.memory_limit_bytes
+        while True:
+            private_bytes = self._meter.sample().private_bytes
+            if limit_bytes is not None and private_bytes > limit_bytes:
+                self._over_memory_bytes = private_bytes
+                signal_all(self.pid, signal.SIGKILL)
+                return
+            await asyncio.sleep(METER_EVERY_S)
 
     async def _terminate(self, grace_s: float = STOP_GRACE_S) -> None:
         self._signal_group(signal.SIGCONT)  # a frozen group takes no SIGTERM
@@ -218,38 +189,27 @@ class TrainingChild:
         try:
             await asyncio.wait_for(self._process.wait(), grace_s)
         except TimeoutError:
-            self._signal_group(signal.SIGKILL)
+            signal_all(self.pid, signal.SIGKILL)
             await self._process.wait()
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _judge(self) -> Outcome:
-        status = self._process.returncode
-        if self._stop_reason is not None:
-            return Stopped(self._stop_reason)
-        found = self._read_outcome()
-        if self._overran and not isinstance(found, Succeeded):
-            return Failed(
-                Reason.DEADLINE,
-                Detail.ATTEMPT_DEADLINE,
-                f"the attempt was ended after {self.elapsed_s:.1f} s; deadline_s is {self._spec.deadline_s:g}. "
-                "Raise deadline_s or lower time_budget_s",
-            )
-        if found is not None:
-            return found
-        said = f"; it last said: {clean(' | '.join(self._last_errors), 400)}" if self._last_errors else ""
-        if status == -signal.SIGKILL:
-            return Failed(
-                Reason.OUT_OF_MEMORY,
-                Detail.CHILD_DIED,
-                "the training process was killed (SIGKILL) and not by us: most likely the system ran out of memory. "
-                f"Use less data or a lighter estimator{said}",
-            )
-        how = f"with status {status}" if status is None or status >= 0 else f"by {signal.Signals(-status).name}"
-        return Failed(
-            Reason.TRAINER_ERROR, Detail.CHILD_DIED, f"the training process ended {how} and left no outcome{said}"
+    def _end(self) -> End:
+        kills, status = usage.oom_kills(), self._process.returncode
+        assert status is not None
+        return End(
+            status=status,
+            found=self._read_outcome(),
+            stopped=self._stop_reason,
+            overran=self._overran,
+            elapsed_s=self.elapsed_s,
+            deadline_s=self._spec.deadline_s,
+            last_said=self._output.last_said,
+            memory_limit_bytes=self._spec.memory_limit_bytes,
+            over_memory_bytes=self._over_memory_bytes,
+            oom_killed=None if kills is None or self._oom_kills_before is None else kills > self._oom_kills_before,
         )
 
     def _read_outcome(self) -> Outcome | None:
@@ -260,44 +220,3 @@ class TrainingChild:
             return outcome_from_json(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    async def _read_console(self, name: str, stream: asyncio.StreamReader) -> None:
-        """Lines of any length: longer ones are cut into pieces of 4 KiB."""
-        rest = b""
-        while chunk := await stream.read(1 << 16):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._console(name, line)
-            while len(rest) > MAX_LINE_BYTES:
-                self._console(name, rest[:MAX_LINE_BYTES])
-                rest = rest[MAX_LINE_BYTES:]
-        if rest:
-            self._console(name, rest)
-
-    def _console(self, name: str, raw: bytes) -> None:
-        text = raw[:MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r")
-        line = Console(name, text.rpartition("\r")[2])
-        if name == "stderr" and line.line.strip():
-            self._last_errors.append(line.line)
-        if self._head_left > 0:
-            self._head_left -= len(raw) + 1
-            self._add(line)
-            return
-        if len(self._tail) == CONSOLE_TAIL_LINES:
-            self._cut_bytes += len(self._tail[0].line) + 1
-        self._tail.append(line)
-
-    def _flush_tail(self) -> None:
-        if self._cut_bytes:
-            self._add(Console("trainyard", f"[{self._cut_bytes} bytes of output were cut here]"))
-        for line in self._tail:
-            self._add(line)
-
-    async def _read_events(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a foreign line on the pipe is no event
-                self._add(decode(line))
-
-    def _add(self, event: ChildEvent) -> None:
-        self._waiting.append(event)
-        self._news.set()

@@ -23,12 +23,19 @@ from trainyard_trainer_worker.training.environment import child_environment
 
 READY_S: Final = 120.0
 FORK_S: Final = 10.0
-LOST: Final = -int(signal.SIGKILL)
-"""The status of a child whose server died: it was killed with it."""
+REPORT_S: Final = 1.0
+"""How long a server has to tell how a child ended that is seen to have ended."""
+
+LOST: Final = 1 << 16
+"""The status, which no process has, of a child whose server died or hangs: nobody can tell how it ended."""
 
 
 class ForkServerUnavailable(Exception):
     """No child can be had from this fork server now."""
+
+
+class ChildRefused(Exception):
+    """The system lets the server make no process now; the server lives."""
 
 
 class ChildHandle(Protocol):
@@ -44,23 +51,50 @@ class ChildHandle(Protocol):
 
 
 class ForkedChild:
-    """A child of a fork server, which reaps it and tells how it ended."""
+    """A child of a fork server, which reaps it and tells how it ended. Its end is also seen without the server."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._server_is_gone = False
+        self._pidfd: int | None = None
+        with contextlib.suppress(OSError, AttributeError):  # it has ended already, or this system has none
+            self._pidfd = os.pidfd_open(pid)
+            self._loop.add_reader(self._pidfd, self._seen_to_end)
 
     async def wait(self) -> int:
-        """The exit status once the child is reaped; negative for a signal."""
+        """The exit status once the child is reaped; negative for a signal, LOST where nobody can tell."""
         await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
 
     def has_ended(self, status: int) -> None:
         """The server said so."""
-        self.returncode = status
-        self._ended.set()
+        if self.returncode is None:
+            self.returncode = status
+            self._forget()
+            self._ended.set()
+
+    def lose_server(self) -> None:
+        """There is no server any more: end with it."""
+        self._server_is_gone = True
+        if self._pidfd is None:
+            self.has_ended(LOST)
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _seen_to_end(self) -> None:
+        self._forget()
+        self._loop.call_later(0.0 if self._server_is_gone else REPORT_S, self.has_ended, LOST)
+
+    def _forget(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
 
 
 class ForkServer:
@@ -110,6 +144,8 @@ class ForkServer:
             try:
                 socket.send_fds(self._socket, [json.dumps(message).encode()], list(descriptors))
                 pid = await asyncio.wait_for(self._forked, FORK_S)
+            except ChildRefused as problem:
+                raise ForkServerUnavailable(f"the fork server of {self._trainer} cannot fork: {problem}") from problem
             except (OSError, TimeoutError) as problem:
                 await self._end()
                 raise ForkServerUnavailable(f"the fork server of {self._trainer} made no child: {problem}") from problem
@@ -170,7 +206,7 @@ class ForkServer:
         except OSError as problem:
             self._log.warning("connection lost", action="listen", error=str(problem))
         for child in self._children.values():
-            child.has_ended(LOST)
+            child.lose_server()
         self._children.clear()
         for future in (self._ready, self._forked):
             if future is not None and not future.done():
@@ -181,6 +217,9 @@ class ForkServer:
             self._children[answer["pid"]] = ForkedChild(answer["pid"])
             if self._forked is not None and not self._forked.done():
                 self._forked.set_result(answer["pid"])
+        elif "refused" in answer:
+            if self._forked is not None and not self._forked.done():
+                self._forked.set_exception(ChildRefused(answer["refused"]))
         elif "ended" in answer:
             child = self._children.pop(answer["ended"], None)
             if child is not None:
@@ -206,7 +245,7 @@ class ForkServer:
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         for child in self._children.values():
-            child.has_ended(LOST)
+            child.lose_server()
         self._children.clear()
         if self._folder is not None:
             self._folder.cleanup()

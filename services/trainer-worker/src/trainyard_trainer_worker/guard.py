@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,7 +30,9 @@ class Guard:
     At the end whatever is left of the child's group is killed.
     """
 
-    def __init__(self, lease: Lease, pid: int) -> None:
+    def __init__(self, lease: Lease, pid: int, on_frozen: Callable[[bool], None] = lambda _: None) -> None:
+        """`on_frozen` is told when the child is frozen, and when it is thawed."""
+        self._on_frozen = on_frozen
         self._lease = lease
         self._pid = pid
         self._changed = asyncio.Event()
@@ -107,6 +110,7 @@ class Guard:
                     self._log.info("training thawed", action="thaw")
                     self._signal(signal.SIGCONT)
                     self.is_frozen = False
+                    self._on_frozen(False)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), left_s)
                 continue
@@ -114,6 +118,7 @@ class Guard:
                 self._log.warning("training frozen: the log cannot be read", action="freeze")
                 self._signal(signal.SIGSTOP)
                 self.is_frozen = True
+                self._on_frozen(True)
             await self._changed.wait()
 
     def _signal(self, number: signal.Signals) -> None:

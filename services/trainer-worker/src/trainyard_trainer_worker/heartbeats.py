@@ -25,6 +25,7 @@ EVERY_S: Final = 10.0
 AT_MOST_EVERY_S: Final = 1.0
 STARTING: Final = "starting"
 PUBLISHING: Final = "publish"
+FROZEN: Final = "frozen"
 
 Send = Callable[[Event], Awaitable[None]]
 
@@ -38,6 +39,7 @@ class Heartbeats:
         self._send = send
         self._now = now
         self._phase = STARTING
+        self._is_frozen = False
         self._progress: Progress | None = None
         self._seq = 0
         self._news = asyncio.Event()
@@ -58,6 +60,11 @@ class Heartbeats:
     def publishing(self) -> None:
         """The training has ended, and its results are being stored."""
         self._phase, self._progress = PUBLISHING, None
+        self._news.set()
+
+    def frozen(self, is_frozen: bool) -> None:
+        """The child was frozen since the log cannot be read, or thawed again."""
+        self._is_frozen = is_frozen
         self._news.set()
 
     def phase(self, started: PhaseStarted) -> None:
@@ -93,7 +100,7 @@ class Heartbeats:
             claim=self._job.claim,
             worker=self._worker.name,
             seq=self._seq - 1,
-            phase=self._phase,
+            phase=FROZEN if self._is_frozen else self._phase,
             step=None if progress is None else progress.step,
             total=None if progress is None else progress.total,
             eta_s=None if progress is None else progress.eta_s,

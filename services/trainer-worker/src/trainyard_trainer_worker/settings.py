@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode
 
 from trainyard_runtime.settings import ServiceSettings
 from trainyard_schemas.trainers import TRAINERS
+from trainyard_trainer_worker.usage import default_memory_limit_bytes
 
 DEFAULT_QUEUES = ("cpu", "services", "default")
 QUEUE_NAME_MIN, QUEUE_NAME_MAX = 3, 128
@@ -72,11 +73,11 @@ class TrainerWorkerSettings(ServiceSettings):
         validation_alias="TRAINYARD_WORKER_N_JOBS",
         description="Threads that a training may use; the number of cores divided by the slots if not set.",
     )
-    memory_limit_bytes: int | None = Field(
-        default=None,
+    memory_limit_bytes: int = Field(
+        default_factory=default_memory_limit_bytes,
         ge=64 << 20,
         validation_alias="TRAINYARD_WORKER_MEMORY_LIMIT_BYTES",
-        description="Most private memory of a training process; not bounded if not set.",
+        description="Most private memory of a training's processes together; 80 % of the host's if not set.",
     )
     preload: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -23,7 +23,7 @@ def wait_s(expires_at: float, now: float, is_frozen: bool) -> float | None:
 
 def signal_all(pid: int, number: int) -> None:
     """Send a signal to the group that `pid` leads, and to its descendants that left the group."""
-    outside = [p for p in _descendants(pid) if _group(p) != pid]
+    outside = [p for p in descendants(pid) if _group(p) != pid]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
     for other in outside:
@@ -38,7 +38,7 @@ def _group(pid: int) -> int:
         return -1
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """All processes whose chain of parents leads to `pid`; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     try:

@@ -21,7 +21,7 @@ from types import FrameType
 
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.child_events import Phase
-from trainyard_trainer_worker.processes import die_with_parent
+from trainyard_trainer_worker.processes import adopt_orphans, die_with_parent
 from trainyard_trainer_worker.spec import (
     OUTCOME_FILE,
     AttemptError,
@@ -109,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         die_with_parent(args.parent_pid)
     if args.events_fd is not None:
         os.set_inheritable(args.events_fd, False)
+    adopt_orphans()
     try:
         obey_sigterm()
         spec = AttemptSpec.from_json(json.loads(args.spec.read_text(encoding="utf-8")))

@@ -2,8 +2,9 @@
 
 Loads what attempts of one trainer need, once, and forks a child for each attempt. The socket brings one JSON object per
 attempt (`arguments`, `environment`, `folder`) with three descriptors (events, standard output, standard error), and
-takes `{"pid": P}` when the child runs and `{"ended": P, "status": S}` when it is reaped; `status` is negative for a
-signal. When the socket ends, or the parent dies, every child is killed. It runs no threads, so that forking is safe.
+takes `{"pid": P}` when the child runs, or `{"refused": why}`, and `{"ended": P, "status": S}` when it is reaped;
+`status` is negative for a signal. What a child leaves behind becomes the server's own and is killed, whatever session
+it is in. When the socket ends, or the parent dies, every child is killed. It runs no threads: forking is safe.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from trainyard_trainer_worker.processes import die_with_parent
+from trainyard_trainer_worker.processes import adopt_orphans, die_with_parent
+from trainyard_trainer_worker.watchdog import descendants
 
 MAX_MESSAGE_BYTES = 1 << 20
 
@@ -58,10 +61,8 @@ def serve(connection: socket.socket) -> None:
                 message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 3)
                 if not message:
                     break
-                children.add(_fork(connection, json.loads(message), descriptors))
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+                _fork(connection, json.loads(message), descriptors, children)
+    _kill(descendants(os.getpid()))
 
 
 def _reap(connection: socket.socket, children: set[int]) -> None:
@@ -72,22 +73,44 @@ def _reap(connection: socket.socket, children: set[int]) -> None:
             return
         if pid == 0:
             return
+        if pid not in children:
+            continue
         children.discard(pid)
+        _kill(_left_behind(children))
         _say(connection, {"ended": pid, "status": os.waitstatus_to_exitcode(raw)})
 
 
-def _fork(connection: socket.socket, request: dict[str, Any], descriptors: list[int]) -> int:
+def _left_behind(children: set[int]) -> set[int]:
+    """Descendants of ours that belong to no living child: children adopt what is left behind below them."""
+    found = set(descendants(os.getpid()))
+    for pid in children:
+        found -= {pid, *descendants(pid)}
+    return found
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _fork(connection: socket.socket, request: dict[str, Any], descriptors: list[int], children: set[int]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        _become_child(connection, request, descriptors)
-    with contextlib.suppress(OSError):  # the child does the same: whoever is first
-        os.setpgid(pid, pid)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    _say(connection, {"pid": pid})
-    return pid
+    try:
+        pid = os.fork()
+    except OSError as problem:  # no memory, or too many processes: the worker tries by itself
+        _say(connection, {"refused": str(problem)})
+    else:
+        if pid == 0:
+            _become_child(connection, request, descriptors)
+        with contextlib.suppress(OSError):  # the child does the same: whoever is first
+            os.setpgid(pid, pid)
+        children.add(pid)
+        _say(connection, {"pid": pid})
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def _become_child(connection: socket.socket, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
@@ -118,7 +141,7 @@ def _become_child(connection: socket.socket, request: dict[str, Any], descriptor
         os._exit(status)
 
 
-def _say(connection: socket.socket, answer: dict[str, int]) -> None:
+def _say(connection: socket.socket, answer: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionError):
         connection.send(json.dumps(answer).encode())
 
@@ -131,6 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parent-pid", type=int, required=True)
     options = parser.parse_args(arguments)
     die_with_parent(options.parent_pid)
+    adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=options.socket_fd) as connection:
         preload(options.trainer)
