@@ -13,6 +13,7 @@ from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker import trainers
 from trainyard_trainer_worker.spec import AttemptError
 from trainyard_trainer_worker.trainers.base import FitTask
+from trainyard_trainer_worker.trainers.sklearn import next_size
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import METRICS
 from trainyard_trainer_worker.training.frames import Column, Ints
@@ -126,3 +127,21 @@ def test_settings_that_scikit_learn_refuses_are_the_requests_fault(extras: dict[
         trainers.load("sklearn").fit(task(extras), Emitter(None))
     assert (caught.value.reason, caught.value.detail) == (Reason.INVALID_REQUEST, "field_invalid")
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "spent_s", "expected"),
+    [
+        (0, 100, 0.0, 10),  # the speed is not known yet
+        (0, 100_000, 0.0, 10),
+        (0, 5, 0.0, 1),
+        (10, 100, 0.1, 20),  # plenty of time: a tenth more
+        (95, 100, 0.1, 100),
+        (100, 100_000, 10.0, 200),  # 20 s left at 10 trees a second: half of them
+        (299, 100_000, 29.9, 300),  # one at least: the caller looks at the time after each
+    ],
+)
+def test_an_ensemble_grows_no_further_than_the_time_left_allows(
+    size: int, total: int, spent_s: float, expected: int
+) -> None:
+    assert next_size(size, total, spent_s, budget_s=30.0) == expected
