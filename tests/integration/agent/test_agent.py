@@ -24,8 +24,7 @@ from trainyard_schemas.topics import TopicName
 ROOT = Path(__file__).resolve().parents[3]
 KILLED_WITHIN_S = 5.0
 WAIT_S = 150.0
-QUICK = {"TRAINYARD_SURVEY_EVERY_S": "1"}
-IMPATIENT = {"TRAINYARD_LEASE_S": "3", "TRAINYARD_SILENCE_S": "12"}
+SILENCE_S = "12"
 """Heartbeats come every 10 s at least, so 12 s of silence are a worker that is gone."""
 
 
@@ -109,7 +108,7 @@ def console(raw: Raw, task_id: str) -> list[str]:
 
 def test_a_run_under_an_agent_emits_the_events_of_a_native_worker(yard: Yard, raw: Raw, tmp_path: Path) -> None:
     raw.ok("queues.create", name=(other := f"{yard.queue}-native"))
-    yard.start(**QUICK)
+    yard.start(TRAINYARD_SURVEY_EVERY_S="1")
     with serving(yard, tmp_path) as served, native_worker(yard, other):
         yard.submit(body("wine-sklearn", run_name="under the agent", queue=yard.queue))
         yard.submit(body("wine-sklearn", run_name="native", queue=other))
@@ -135,7 +134,7 @@ def _results(told: list[ev.Fact]) -> dict[str, Any]:
 
 
 def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: Raw, tmp_path: Path) -> None:
-    yard.start(**QUICK)
+    yard.start(TRAINYARD_SURVEY_EVERY_S="1")
     with serving(yard, tmp_path) as served:
         yard.submit(body("wine-flaml", run_name="cancelled", time_budget_s=300, queue=yard.queue))
         started = wait_for(yard, "cancelled", ev.AttemptStarted, served)
@@ -161,7 +160,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
 
 
 def test_an_agent_that_dies_in_training_loses_the_attempt_to_the_next(yard: Yard, tmp_path: Path) -> None:
-    yard.start(**QUICK, **IMPATIENT)
+    yard.start(TRAINYARD_SURVEY_EVERY_S="1", TRAINYARD_LEASE_S="3", TRAINYARD_SILENCE_S=SILENCE_S)
     with serving(yard, tmp_path) as first:
         request = body("wine-flaml", run_name="two attempts", time_budget_s=300, queue=yard.queue)
         yard.submit(request | {"retry": {"max_attempts": 2, "backoff_s": 0}})
