@@ -13,9 +13,15 @@ FINISHED = ("completed", "failed", "stopped")
 
 
 def script(code: str) -> dict[str, object]:
-    """A task's script that runs a module and needs nothing but Python."""
-    entry_point = f"-m timeit -n 1 -r 1 '{code}'"
-    return {"binary": "python", "entry_point": entry_point, "working_dir": ".", "requirements": {"pip": ""}}
+    """A task's script that needs nothing but Python; the agent writes `diff` to the file."""
+    requirements = {"pip": ""}
+    return {
+        "binary": "python",
+        "entry_point": "body.py",
+        "working_dir": ".",
+        "requirements": requirements,
+        "diff": code,
+    }
 
 
 @pytest.mark.parametrize(

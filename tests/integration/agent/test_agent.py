@@ -22,7 +22,8 @@ from trainyard_schemas import events as ev
 from trainyard_schemas.topics import TopicName
 
 ROOT = Path(__file__).resolve().parents[3]
-KILLED_WITHIN_S = 5.0
+CANCELLED_WITHIN_S = 30.0
+"""The fit has 300 s. With 20 processes in line for 2 cores the cancel took 13 s."""
 WAIT_S = 150.0
 SILENCE_S = "12"
 """Heartbeats come every 10 s at least, so 12 s of silence are a worker that is gone."""
@@ -142,7 +143,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
         asked_at = time.monotonic()
         yard.publish(json.dumps(order).encode(), topic=TopicName.RUNS_COMMANDS)
         ended = wait_for(yard, "cancelled", ev.AttemptCancelled, served)
-        assert time.monotonic() - asked_at < KILLED_WITHIN_S
+        assert time.monotonic() - asked_at < CANCELLED_WITHIN_S
         assert (ended.claim, ended.message) == (started.claim, "cancelled by alice: wrong data")
         assert wait_for(yard, "cancelled", ev.RunCancelled, served).reason == "user"
         until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent is done with the task", 20)
