@@ -24,11 +24,14 @@ from trainyard_runtime.logs import bound, configure_logs, get_logger
 from trainyard_runtime.process import run_service
 from trainyard_runtime.settings import ConfigurationError, exit_for_configuration, settings_or_exit
 from trainyard_trainer_worker.agent_config import CONFIG_FILE, TASK_ID, WORKER_ID, missing_variables
+from trainyard_trainer_worker.attempts import Attempts
+from trainyard_trainer_worker.clearml_queue import Popped
 from trainyard_trainer_worker.clearml_tasks import ClearMLTasks
 from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.folders import own_folders
+from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.ports import PoppedTask
-from trainyard_trainer_worker.protocol import Handled, handle
+from trainyard_trainer_worker.protocol import Handled
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 from trainyard_trainer_worker.wiring import wired
 
@@ -77,32 +80,32 @@ class AgentBody:
         """Take the task to its end. `stopping` set ends the attempt as a shutdown of this host."""
         log = get_logger(component="agent-body")
         with own_folders(self.settings, self.data.cache_dir) as folders:
-            async with wired(
-                self.settings, self.kafka, self.clearml, self.data, folders, stopping, lambda _phase, _seconds: None
-            ) as found:
-                news = asyncio.create_task(found.news.listen(), name="news")
-                tasks = AgentTasks(found.client, self.task_id)
+            parts = (self.settings, self.kafka, self.clearml, self.data, folders)
+            async with wired(*parts, asyncio.Event(), stopping) as (shared, news):
+                metrics = WorkerMetrics(1, lambda: 0, lambda: 0.0)  # nobody asks a process of one task for its metrics
+                tasks = AgentTasks(shared.client, self.task_id)
+                attempts = Attempts(shared, self.settings.name(), "0", metrics, tasks)
+                listening = asyncio.create_task(news.listen(), name="news")
                 try:
                     with bound(task_id=self.task_id):
-                        queue = await queue_of(found.client, self.task_id)
-                        self.handled = await handle(
-                            self.task_id, queue, found.worker, replace(found.ports, tasks=tasks)
-                        )
-                        log.info("handled", action="handle", handled=self.handled.value)
+                        self.handled = await attempts.handle(await popped_task(shared.client, self.task_id))
+                        log.info("handled", action="handle", result=self.handled.value)
                 finally:
-                    news.cancel()
-                    await asyncio.gather(news, return_exceptions=True)
+                    listening.cancel()
+                    await asyncio.gather(listening, return_exceptions=True)
 
 
-async def queue_of(client: ClearMLClient, task_id: str) -> str:
-    """The name of the queue that the task was popped from; empty where ClearML does not say. Only a clone needs it."""
+async def popped_task(client: ClearMLClient, task_id: str) -> Popped:
+    """The task and the queue that it was popped from, empty where ClearML does not say: only a clone needs it."""
+    queue_id = name = ""
     try:
         task = await client.get_task(task_id, ("id", "execution"))
-        queue_id = ((task or {}).get("execution") or {}).get("queue")
-        queue_id = queue_id.get("id") if isinstance(queue_id, dict) else queue_id
-        return next((queue.name for queue in await client.queues() if queue.id == queue_id), "")
+        queue = ((task or {}).get("execution") or {}).get("queue")
+        queue_id = str((queue.get("id") if isinstance(queue, dict) else queue) or "")
+        name = next((queue.name for queue in await client.queues() if queue.id == queue_id), "")
     except ClearMLError:
-        return ""
+        pass
+    return Popped(task_id, name, queue_id)
 
 
 def main() -> int:
