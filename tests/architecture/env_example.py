@@ -25,6 +25,7 @@ from trainyard_runtime.failpoints import VARIABLE as FAILPOINT
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.settings import ServiceSettings
 from trainyard_stats.settings import StatsSettings
+from trainyard_trainer_worker.agent_config import CONFIG_FILE, TASK_ID, WORKER_ID
 from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
@@ -44,7 +45,12 @@ WITHOUT_ENVIRONMENT: dict[type[BaseSettings], str] = {
 }
 """Settings classes that no variable sets, each with the reason."""
 
-OTHERS = {FAILPOINT: "Tests only: where a process kills or stops itself, or fails, like D3:kill@2."}
+OTHERS = {
+    FAILPOINT: "Tests only: where a process kills or stops itself, or fails, like D3:kill@2.",
+    TASK_ID: "Set by a clearml-agent: the task that it runs.",
+    WORKER_ID: "Set by a clearml-agent: its own name, which names the worker of the task that it runs.",
+    CONFIG_FILE: "Set by a clearml-agent: its configuration, where ClearML's variables are not set.",
+}
 """Variables that no settings class reads."""
 
 

@@ -98,6 +98,7 @@ PURE = (
     "trainyard_trainer_worker.clones",
     "trainyard_trainer_worker.lease",
     "trainyard_trainer_worker.outcome_facts",
+    "trainyard_trainer_worker.agent_config",
     "trainyard_trainer_worker.marker",
     "trainyard_trainer_worker.model_facts",
     "trainyard_trainer_worker.model_naming",

@@ -105,7 +105,9 @@ def test_a_task_is_created_in_one_call_with_everything_in_it() -> None:
     assert project == "Wines"
     assert body["name"] == "wine-run"
     assert body["tags"] == ["automl", "trainer:sklearn", "schema:v2", "mine"]
-    assert body["container"] == {"image": "f3.sklearn-trainer:latest"}
+    assert body["container"] == {"image": "f3.sklearn-trainer:latest", "arguments": ""}
+    assert body["script"]["entry_point"] == "-m trainyard_trainer_worker.agent_body"
+    assert body["script"]["requirements"] == {"pip": ""}
     run = {name: item["value"] for name, item in body["hyperparams"]["Run"].items()}
     assert (run["run_id"], run["attempt"], run["accepted_offset"]) == (state.run_id, "1", "0")
     assert body["hyperparams"]["Dataset"]["label"]["value"] == "target"

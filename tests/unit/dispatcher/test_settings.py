@@ -25,6 +25,7 @@ VARIABLES = (
     "FLAML_IMAGE",
     "SKLEARN_IMAGE",
     "ULTRALYTICS_IMAGE",
+    "TRAINYARD_TASK_CONTAINER_ARGS",
 )
 
 
@@ -118,3 +119,35 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=name):
         read_settings(DispatcherSettings)
+
+
+def test_a_tasks_container_gets_variables_by_name_and_no_secret() -> None:
+    arguments = DispatcherSettings().routing().container_arguments.split()
+    assert "--env=TRAINYARD_KAFKA_BOOTSTRAP" in arguments
+    assert [argument for argument in arguments if argument.count("=") > 1] == [
+        "--env=CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL=1"
+    ]
+
+
+def test_own_container_arguments_replace_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "--env=TRAINYARD_KAFKA_BOOTSTRAP=kafka:9092 -v /a.conf:/root/clearml.conf:ro --env=AWS_SECRET_ACCESS_KEY"
+    monkeypatch.setenv("TRAINYARD_TASK_CONTAINER_ARGS", own)
+    assert DispatcherSettings().routing().container_arguments == own
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "--env=TRAINYARD_KAFKA_PASSWORD=canary",
+        "-e AWS_SECRET_ACCESS_KEY=canary",
+        '--network=x --env "CLEARML_API_SECRET_KEY=canary"',
+        "-eCLEARML_API_ACCESS_KEY=canary",
+    ],
+)
+def test_a_secret_in_container_arguments_is_refused_by_name_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TRAINYARD_TASK_CONTAINER_ARGS", value)
+    with pytest.raises(ConfigurationError, match=r"TRAINYARD_TASK_CONTAINER_ARGS.*has a value here") as refusal:
+        read_settings(DispatcherSettings)
+    assert "canary" not in str(refusal.value)

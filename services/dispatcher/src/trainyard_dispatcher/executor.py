@@ -142,9 +142,8 @@ class Executor:
     async def _create(self, action: act.Create, state: RunState) -> Known:
         await self._tasks.queue_id(action.queue)  # an unknown queue is refused before a task is made for it
         self._window("D1")
-        body = task_body(
-            state, action.attempt, self._routing.image(str(state.request.get("trainer"))), self._topic_prefix
-        )
+        image = self._routing.image(str(state.request.get("trainer")))
+        body = task_body(state, action.attempt, image, self._topic_prefix, self._routing.container_arguments)
         task_id = await self._tasks.create(project_name(state.request), body)
         self._window("D2")
         return Known(attempt=action.attempt, task_id=task_id, status=TaskStatus.CREATED)

@@ -14,13 +14,15 @@ class Routing:
     """The routing table.
 
     `by_trainer` is what the environment says for one trainer, `agents` the names of the agents' queues by kind (`cpu`,
-    `gpu`, `services`), `default_queue` what remains. `images` overrides the container image of one trainer.
+    `gpu`, `services`), `default_queue` what remains. `images` overrides the container image of one trainer;
+    `container_arguments` are what every task's container is started with.
     """
 
     by_trainer: Mapping[str, str]
     agents: Mapping[str, str]
     default_queue: str
     images: Mapping[str, str]
+    container_arguments: str = ""
 
     def queue(self, request: Mapping[str, Any]) -> str:
         """The queue's name: by the request, else the environment, else the table of trainers, else the default."""

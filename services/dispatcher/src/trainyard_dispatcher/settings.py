@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trainyard_dispatcher.known import Limits
 from trainyard_dispatcher.routing import Routing
@@ -17,6 +18,23 @@ MISSPELT: Mapping[str, str] = {
     "AUTOGLOUON_IMAGE": "AUTOGLUON_IMAGE",
 }
 """Variables that were once published with a spelling mistake, and the right one; the right one wins."""
+
+TASK_CONTAINER_ARGS = " ".join(
+    f"--env={name}"
+    for name in (
+        "CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL=1",
+        "TRAINYARD_KAFKA_BOOTSTRAP",
+        "TRAINYARD_TOPIC_PREFIX",
+        "TRAINYARD_KAFKA_SECURITY_PROTOCOL",
+        "TRAINYARD_KAFKA_SASL_MECHANISM",
+        "TRAINYARD_KAFKA_USERNAME",
+        "TRAINYARD_KAFKA_PASSWORD",
+    )
+)
+"""Docker takes the value of a variable that is only named from the agent's own environment: no secret is in a task."""
+
+_SECRET = re.compile(r"SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE)
+_ENVIRONMENT_OPTION = re.compile(r"(?:^|\s)(?:-e|--env)[\s=]*[\"']?(\w+)=")
 
 
 class DispatcherSettings(ServiceSettings):
@@ -149,6 +167,23 @@ class DispatcherSettings(ServiceSettings):
     image_ultralytics: str | None = Field(
         default=None, validation_alias="ULTRALYTICS_IMAGE", description="Container image of Ultralytics runs."
     )
+    task_container_args: str = Field(
+        default=TASK_CONTAINER_ARGS,
+        max_length=10_000,
+        validation_alias="TRAINYARD_TASK_CONTAINER_ARGS",
+        description="Arguments of docker run that every task names for a clearml-agent in docker mode; no secrets.",
+    )
+
+    @field_validator("task_container_args")
+    @classmethod
+    def _no_secrets(cls, value: str) -> str:
+        for name in _ENVIRONMENT_OPTION.findall(value):
+            if _SECRET.search(name):
+                raise ValueError(
+                    f"{name} has a value here, and everybody in ClearML can read a task: write --env={name} without one"
+                    " and set the variable for the agent, or use the agent's CLEARML_AGENT_EXTRA_DOCKER_ARGS"
+                )
+        return value
 
     def routing(self) -> Routing:
         """The routing table of these settings."""
@@ -169,6 +204,7 @@ class DispatcherSettings(ServiceSettings):
             agents={"cpu": self.cpu_queue, "gpu": self.gpu_queue, "services": self.services_queue},
             default_queue=self.default_queue,
             images={trainer: image for trainer, image in images.items() if image},
+            container_arguments=self.task_container_args,
         )
 
     def limits(self) -> Limits:

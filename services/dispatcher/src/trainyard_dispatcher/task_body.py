@@ -27,6 +27,11 @@ _RUN_FIELDS = (
 )
 
 
+ENTRY_POINT = "-m trainyard_trainer_worker.agent_body"
+"""What a clearml-agent runs. With no repository and no diff it clones nothing, and with no requirements it installs
+nothing: the packages are in the image, or beside the agent."""
+
+
 def run_name(request: Mapping[str, Any], run_id: str) -> str:
     """The request's `run_name`, else the trainer with the first characters of the run's id."""
     return request.get("run_name") or f"{request['trainer']}-{run_id[:8]}"
@@ -37,11 +42,14 @@ def project_name(request: Mapping[str, Any]) -> str:
     return str(request.get("project") or "AutoML")
 
 
-def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> dict[str, Any]:
+def task_body(
+    state: RunState, attempt: int, image: str, topic_prefix: str, container_arguments: str = ""
+) -> dict[str, Any]:
     """Everything about the task but its project, which ClearML wants by id.
 
     `Run/run_id` and `Run/attempt` are the marker by which the task is found again. `Run/accepted_partition` and
-    `Run/accepted_offset` tell a worker where in `runs.lifecycle` the run begins.
+    `Run/accepted_offset` tell a worker where in `runs.lifecycle` the run begins. `script` and `container` are for an
+    ordinary clearml-agent; `container_arguments` are those of `docker run`, for everybody in ClearML to read.
     """
     request = state.request
     version = state.original_version or request.get("schema_version")
@@ -71,7 +79,8 @@ def task_body(state: RunState, attempt: int, image: str, topic_prefix: str) -> d
         "type": "training",
         "comment": f"Trainyard run {state.run_id}, attempt {attempt}",
         "tags": list(dict.fromkeys(["automl", f"trainer:{request['trainer']}", f"schema:v{version}", *own_tags])),
-        "container": {"image": image},
+        "script": {"binary": "python", "entry_point": ENTRY_POINT, "working_dir": ".", "requirements": {"pip": ""}},
+        "container": {"image": image, "arguments": container_arguments},
         "hyperparams": {"Run": _section("Run", run), "Dataset": _section("Dataset", data)},
     }
 

@@ -7,28 +7,23 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from trainyard_runtime.clearml import ClearMLClient, ClearMLSettings
+from trainyard_runtime.clearml import ClearMLSettings
 from trainyard_runtime.health import HealthServer, Readiness
-from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
-from trainyard_runtime.outbox import Outbox, OutboxUnavailable
-from trainyard_runtime.settings import blamed_on
 from trainyard_trainer_worker.attempts import Attempts, Shared
-from trainyard_trainer_worker.data.cache import DataCache
-from trainyard_trainer_worker.data.fetching import DataFetcher
 from trainyard_trainer_worker.data.settings import DataSettings
-from trainyard_trainer_worker.folders import Folders, clear
+from trainyard_trainer_worker.folders import Folders
 from trainyard_trainer_worker.fork_servers import ForkServers
-from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle, News
+from trainyard_trainer_worker.kafka_lifecycle import News
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.ports import Ending
-from trainyard_trainer_worker.serving import LogWatch, StoppablePatience
+from trainyard_trainer_worker.serving import LogWatch
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 from trainyard_trainer_worker.slots import Slots, drain
+from trainyard_trainer_worker.wiring import wired
 
 SERVICE = "trainer-worker"
-CLIENT_ID = "trainyard-trainer-worker"
 
 
 class TrainerWorker:
@@ -57,36 +52,9 @@ class TrainerWorker:
         loop.add_signal_handler(signal.SIGUSR1, draining.set)
         async with AsyncExitStack() as stack:
             stack.callback(loop.remove_signal_handler, signal.SIGUSR1)
-            outbox = None
-            if self._folders.outbox is not None:
-                with blamed_on("TRAINYARD_STATE_DIR", OutboxUnavailable):
-                    outbox = stack.enter_context(Outbox(self._folders.outbox))
-            with blamed_on("TRAINYARD_DATA_CACHE_DIR", OSError):
-                cache = DataCache(self._folders.data_cache, self._data.cache_max_bytes)
-            clear(self._folders.work)  # what a former incarnation left
-            client = await stack.enter_async_context(ClearMLClient(self._clearml))
-            writer, reader = LogWriter(self._kafka, client_id=CLIENT_ID), LogReader(self._kafka, client_id=CLIENT_ID)
-            stack.push_async_callback(writer.stop)
-            stack.push_async_callback(reader.stop)
-            fork_servers = ForkServers(self._settings.threads_per_slot(), self._settings.trainer_pythons)
-            stack.push_async_callback(fork_servers.close)
             stopping = asyncio.Event()
-            news = News(self._kafka, self._settings.queues)
-            patience = StoppablePatience(stopping, news)
-            shared = Shared(
-                self._settings,
-                self._kafka,
-                self._folders.work,
-                client,
-                writer,
-                KafkaLifecycle(self._kafka, writer, reader),
-                DataFetcher(self._data, client, cache),
-                fork_servers,
-                outbox,
-                patience,
-                draining,
-                stopping,
-            )
+            parts = (self._settings, self._kafka, self._clearml, self._data, self._folders)
+            shared, news = await stack.enter_async_context(wired(*parts, draining, stopping))
             await self._serve(stack, shared, news, stop)
 
     async def _serve(self, stack: AsyncExitStack, shared: Shared, news: News, stop: asyncio.Event) -> None:

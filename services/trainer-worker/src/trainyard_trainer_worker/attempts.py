@@ -23,7 +23,7 @@ from trainyard_trainer_worker.kafka_lifecycle import KafkaLifecycle
 from trainyard_trainer_worker.kafka_requests import KafkaRequests
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.outcomes import Outcomes
-from trainyard_trainer_worker.ports import Ports
+from trainyard_trainer_worker.ports import Ports, Tasks
 from trainyard_trainer_worker.protocol import Handled, Worker, handle, settle
 from trainyard_trainer_worker.serving import LogWatch, Slot, StoppablePatience, beside
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
@@ -51,8 +51,11 @@ class Shared:
 class Attempts:
     """The attempts of one slot, one after the other."""
 
-    def __init__(self, shared: Shared, name: str, folder: str, metrics: WorkerMetrics) -> None:
-        """`name`: as ClearML and the events show the slot. `folder`: its own, below the work folder."""
+    def __init__(
+        self, shared: Shared, name: str, folder: str, metrics: WorkerMetrics, tasks: Tasks | None = None
+    ) -> None:
+        """`name`: as ClearML and the events show the slot. `folder`: its own, below the work folder. `tasks`: in place
+        of ClearML's as they are."""
         settings, client, patience = shared.settings, shared.client, shared.patience
         self._shared = shared
         self._work_dir = shared.work_dir / folder
@@ -79,7 +82,7 @@ class Attempts:
         self._ports = Ports(
             log=shared.log,
             requests=KafkaRequests(shared.kafka, shared.writer),
-            tasks=ClearMLTasks(client),
+            tasks=tasks or ClearMLTasks(client),
             training=AnsweringTraining(runner),
             publisher=AnsweringPublisher(publisher, runner.over),
             outbox=self.outcomes,
@@ -94,7 +97,7 @@ class Attempts:
         return Slot(
             ClearMLQueues(shared.client, self._worker.name, shared.settings.queues),
             log_watch,
-            self._handle,
+            self.handle,
             metrics,
             poll_s=shared.settings.poll_s,
             work_dir=self._work_dir,
@@ -108,7 +111,8 @@ class Attempts:
             await settle(event, self._ports)
         self.outcomes.settle()
 
-    async def _handle(self, popped: Popped) -> Handled:
+    async def handle(self, popped: Popped) -> Handled:
+        """Take one popped task to its end."""
         handled = await handle(popped.task_id, popped.queue, self._worker, self._ports)
         if not self._shared.stopping.is_set():  # else ClearML may not have been told: the next start tells it
             self.outcomes.settle()
