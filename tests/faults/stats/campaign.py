@@ -13,6 +13,8 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -25,6 +27,8 @@ from trainyard_schemas.topics import TOPICS
 
 PARTITIONS = 4
 WINDOWS = ("Q1", "Q2")
+READY_S = 20.0
+FAILPOINT_S = 5.0
 SETTLE_S = 120.0
 
 
@@ -56,7 +60,7 @@ class Outcome:
 
 
 def run(bootstrap: str, folder: Path, *, rows: int, kills: int, replicas: int, seed: int = 1) -> Outcome:
-    """Send `rows` in as many parts as there are kills, each with a fault beside it; then let it settle and compare."""
+    """Send about `rows` or more in parts, each with a fault beside it, until so many were killed; settle; compare."""
     random = Random(seed)
     prefix = f"campaign{uuid.uuid4().hex[:8]}."
     topic = f"{prefix}foreign"
@@ -69,10 +73,12 @@ def run(bootstrap: str, folder: Path, *, rows: int, kills: int, replicas: int, s
     rows_per_message = 50
     try:
         services[0].start()
-        for _ in range(kills):
+        while sum(outcome.kills.values()) < kills:
             part = max(1, rows // kills // rows_per_message)
-            sender.some(part, rows_per_message, urls=[f"e{n}/{n % 3}" for n in range(20)])
-            outcome.kills[_disturb(random, random.choice(services))] += 1
+            with ThreadPoolExecutor(1) as pool:
+                sending = pool.submit(sender.some, part, rows_per_message, [f"e{n}/{n % 3}" for n in range(20)])
+                outcome.kills += _disturb(random, services)
+                sending.result()
         for service in services:
             if not _lives(service):
                 service.start()
@@ -88,15 +94,31 @@ def run(bootstrap: str, folder: Path, *, rows: int, kills: int, replicas: int, s
     return outcome
 
 
-def _disturb(random: Random, service: Service) -> str:
-    """Kill, end, or start the replica; a started one may bear a failpoint that kills it at a checkpoint."""
+def _disturb(random: Random, services: list[Service]) -> Counter[str]:
+    """Do something to a replica while rows are sent; what was killed.
+
+    A running one is killed or ended, mostly when it works already, else while it starts; one that is down is started,
+    and may bear a failpoint that kills it at one of its next checkpoints.
+    """
+    service = random.choice(services)
     if _lives(service):
-        number = random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-        service.end(number)
-        return number.name
+        if random.random() < 0.75:
+            _wait(lambda: service.get("/readyz")[0] == 200 or not _lives(service), READY_S)
+        if _lives(service):
+            number = random.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+            service.end(number)
+            return Counter([number.name])
     window = random.choice((*WINDOWS, ""))
-    service.start(**({"TRAINYARD_FAILPOINT": f"{window}:kill@{random.randint(1, 4)}"} if window else {}))
-    return f"start{f' with {window}' if window else ''}"
+    service.start(**({"TRAINYARD_FAILPOINT": f"{window}:kill@{random.randint(1, 3)}"} if window else {}))
+    if window:
+        _wait(lambda: not _lives(service), FAILPOINT_S)
+    return Counter() if _lives(service) else Counter([window])
+
+
+def _wait(condition: Callable[[], bool], deadline_s: float) -> None:
+    give_up_at = time.monotonic() + deadline_s
+    while not condition() and time.monotonic() < give_up_at:
+        time.sleep(0.05)
 
 
 def _lives(service: Service) -> bool:

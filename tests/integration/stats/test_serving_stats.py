@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -18,7 +19,9 @@ from tests.behaviour.clearml.server import ClearMLServer
 from tests.contracts.files import EXAMPLES
 from tests.integration.stats.conftest import Service
 from tests.integration.stats.serving import LATENCY, Sender, make_topic, replica, requests_by_url
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
+from trainyard_runtime.kafka.sync_client import SyncPublisher
 from trainyard_schemas.topics import TOPICS
 
 
@@ -214,6 +217,22 @@ def test_custom_metrics_come_from_the_control_plane_task(
         "label=pos is counted, with the weight of one of two",
     )
     counting.until(lambda: counting.samples().get(("trainyard_clearml_up",)) == 1, "ClearML is asked")
+
+
+def test_lags_of_groups_and_dead_letters_are_shown(
+    sender: Sender, counting: Service, kafka_bootstrap: str, topic_prefix: str, topic: str
+) -> None:
+    dead_letters = f"{topic_prefix}runs.requested.dead-letter"
+    with contextlib.closing(SyncPublisher(Address(kafka_bootstrap))) as publisher:
+        for partition in (0, 3):
+            publisher.publish(dead_letters, b"poison", (), key=b"x", partition=partition)
+    counting.add(TRAINYARD_STATS_FLEET_POLL_S="1")
+    sender.some(10)
+    counting.start()
+    until_counted([counting], sender)
+    lag = ("trainyard_consumer_lag_records", f"{topic_prefix}stats-default", topic)
+    counting.until(lambda: counting.samples().get(lag) == 0, "the group's committed offsets are the checkpoint's")
+    assert counting.samples()["trainyard_dead_letters_total", dead_letters] == 2
 
 
 def test_idle_it_costs_nothing_and_stays_small(sender: Sender, counting: Service) -> None:

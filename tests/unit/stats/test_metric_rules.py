@@ -36,6 +36,7 @@ def test_json_is_read_and_nothing_is_nothing() -> None:
     ("text", "sentence"),
     [
         ("a { b = [1, 2", "is neither JSON nor HOCON at line 2 col 1"),
+        ("{", "is neither JSON nor HOCON"),
         ("", "is neither JSON nor HOCON"),
         ("[" * 5_000, "is neither JSON nor HOCON"),
         ('include "/etc/hostname"', "include"),
@@ -46,6 +47,16 @@ def test_json_is_read_and_nothing_is_nothing() -> None:
 def test_a_text_that_is_none_or_reaches_out_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(RulesError, match=sentence):
         read_hocon(text)
+
+
+def test_every_beginning_of_the_text_is_read_or_refused() -> None:
+    refused = 0
+    for end in range(len(WRITTEN)):
+        try:
+            read_hocon(WRITTEN[:end])
+        except RulesError:
+            refused += 1
+    assert refused > len(WRITTEN) // 2
 
 
 def _with(**spec: Any) -> dict[str, Any]:

@@ -34,5 +34,5 @@ def read_hocon(text: str) -> Any:
     except HOCONError as error:
         where = f" at {error.location}" if error.location else ""
         raise RulesError(f"metric_logging: is neither JSON nor HOCON{where} ({error.message[:100]})") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # on an unfinished text it raises whatever its indexing does
         raise RulesError(f"metric_logging: is neither JSON nor HOCON ({type(error).__name__})") from error

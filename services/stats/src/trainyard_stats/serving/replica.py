@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from trainyard_runtime.clock import steady
 from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.logs import get_logger
 from trainyard_stats.serving.checkpoint import VERSION, Checkpoint, best, encode, key_of, start_from
@@ -26,12 +27,6 @@ _RETRY_S: Final = 1.0
 _MISSING_RETRY_S: Final = 5.0
 _CHECK_S: Final = 30.0
 _FLUSH_S: Final = 1.0
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def elapsed_s() -> float:
-    """A clock that goes on while the machine sleeps, in seconds."""
-    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(slots=True)
@@ -75,7 +70,7 @@ class Replica:
         self._checkpoint_s = checkpoint_s
         self._session_s = session_s
         self._held: dict[int, _Held] = {}
-        self._alive_at = elapsed_s()
+        self._alive_at = steady()
         self._stop = threading.Event()
         self._log = get_logger(component="serving", deployment=deployment)
 
@@ -88,7 +83,7 @@ class Replica:
 
         None of a replica that stood still for its session: another one may show them by now.
         """
-        if elapsed_s() - self._alive_at > self._session_s:
+        if steady() - self._alive_at > self._session_s:
             return {}
         return {
             (self.deployment, partition): held.fold.counters
@@ -123,10 +118,10 @@ class Replica:
         self._source.open(self)
         self.is_missing = self._has_joined = False
         self.why_not = "joins its group"
-        self._alive_at = looked_at = checked_at = elapsed_s()
+        self._alive_at = looked_at = checked_at = steady()
         while not self._stop.is_set():
             batches = self._source.next(_WAIT_S)
-            now = elapsed_s()
+            now = steady()
             if now - self._alive_at > self._session_s:
                 self._held.clear()  # what was held may be another's: nothing of it is stored or shown
                 raise SourceUnavailable(f"stood still for {now - self._alive_at:.0f} s, longer than its session")
@@ -170,7 +165,7 @@ class Replica:
         for partition, bound in bounds.items():
             start = start_from(best(stored[keys[partition]], topic_id), topic_id, bound.low, bound.high)
             fold = Fold(start.counters, rules, self._max_endpoints)
-            self._held[partition] = _Held(fold, start.offset, bound.high, start.offset, elapsed_s(), end=bound.high)
+            self._held[partition] = _Held(fold, start.offset, bound.high, start.offset, steady(), end=bound.high)
             self._log.info("gained", action="gain", partition=partition, offset=start.offset, end=bound.high)
         return {partition: self._held[partition].next_offset for partition in bounds}
 
@@ -208,7 +203,7 @@ class Replica:
     def _store(self, partition: int, held: _Held) -> None:
         offset = held.next_offset
         value = encode(Checkpoint(VERSION, self._source.topic_id, offset, self.writer, time.time(), held.fold.counters))
-        held.in_flight, held.stored_at = True, elapsed_s()
+        held.in_flight, held.stored_at = True, steady()
 
         def acknowledged(is_stored: bool) -> None:
             held.in_flight = False

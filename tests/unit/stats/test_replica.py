@@ -1,0 +1,100 @@
+"""A replica between its ports: what it shows and stores when it stands still longer than its session."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from trainyard_stats.serving.metric_rules import NO_RULES
+from trainyard_stats.serving.ports import Batch, Bounds, Members
+from trainyard_stats.serving.replica import Replica
+
+SESSION_S = 0.6
+
+
+class OneBatchThenSilence:
+    """A source that gives one message, and whose third answer comes only when the test lets it."""
+
+    def __init__(self) -> None:
+        self.topic_id = "id"
+        self.opened = 0
+        self.standing_still, self.go_on = threading.Event(), threading.Event()
+        self._answers = 0
+
+    def open(self, members: Members) -> None:
+        self.opened += 1
+        if self.opened == 1:
+            members.gained({0: Bounds(0, 1)})
+
+    def next(self, timeout_s: float) -> Sequence[Batch]:
+        self._answers += 1
+        if self._answers == 1:
+            return [Batch(0, range(1), [b'[{"_url": "a", "_latency": 0.1}]'])]
+        if self._answers == 3:
+            self.standing_still.set()
+            assert self.go_on.wait(30)
+        time.sleep(0.01)
+        return ()
+
+    def check(self) -> None: ...
+
+    def ends(self) -> Mapping[int, int]:
+        return {}
+
+    def note(self, offsets: Mapping[int, int]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Stored:
+    """A log of checkpoints that only remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.appended: list[str] = []
+
+    def read(self, keys: Iterable[str]) -> Mapping[str, list[bytes]]:
+        return {key: [] for key in keys}
+
+    def append(self, key: str, value: bytes, acknowledged: Callable[[bool], None]) -> None:
+        self.appended.append(key)
+        acknowledged(True)
+
+    def poll(self) -> None: ...
+
+    def flush(self, timeout_s: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+
+
+def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_nothing_more() -> None:
+    source, checkpoints = OneBatchThenSilence(), Stored()
+    replica = Replica(
+        "d",
+        "topic",
+        source,
+        checkpoints,
+        rules=lambda: NO_RULES,
+        max_endpoints=10,
+        checkpoint_s=600.0,
+        session_s=SESSION_S,
+    )
+    thread = threading.Thread(target=replica.run, daemon=True)
+    thread.start()
+    assert source.standing_still.wait(20)
+    until(lambda: replica.parts() == {})
+    assert source.opened == 1, "it shows nothing although it has not been told yet"
+    source.go_on.set()
+    until(lambda: source.opened == 2)
+    assert replica.parts() == {}
+    assert checkpoints.appended == []
+    replica.stop()
+    thread.join(20)
+    assert not thread.is_alive()
