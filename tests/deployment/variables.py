@@ -72,6 +72,7 @@ SENTENCES: Mapping[str, str] = {
 
 NOT_PASSED: Mapping[str, str] = {
     "TRAINYARD_WORKER_NAME": "each container's host name is its worker's name",
+    "TRAINYARD_TRAINER_PYTHONS": "each trainer has an image of its own",
     "TRAINYARD_WORK_DIR": "`work` in the state volume",
     "TRAINYARD_DATA_CACHE_DIR": "`data` in the state volume",
     "TRAINYARD_FAILPOINT": "tests only",
@@ -83,6 +84,7 @@ FIXED: Mapping[str, str] = {
     "TRAINYARD_HTTP_PORT": "health checks and Prometheus name it",
     "TRAINYARD_STATE_DIR": "the volume's place",
     "TRAINYARD_DATA_ROOTS": "DATA_DIR is mounted there",
+    "TRAINYARD_WORKER_PRELOAD": "each image has one trainer",
     "TRAINYARD_WORKER_QUEUES": "each trainer serves the queue that its runs are routed to",
 }
 """Settings that the compose file gives a value of its own, each with the reason."""

@@ -8,7 +8,7 @@ import shutil
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Moment:
     """A time, and the records of runs.lifecycle that Prometheus has seen the counts of by then."""
 
     at: float
-    records: list[Record]
+    records: Sequence[Record]
 
 
 @dataclass(frozen=True, slots=True)
