@@ -21,7 +21,7 @@ from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SETTINGS: Mapping[str, tuple[type[BaseSettings], ...]] = {
     "dispatcher": (DispatcherSettings, KafkaSettings, ClearMLSettings),
-    "clearml-serving-stats": (StatsSettings, KafkaSettings),
+    "clearml-serving-stats": (StatsSettings, KafkaSettings, ClearMLSettings),
     "topics": (KafkaSettings,),
     "submitter": (KafkaSettings,),
     **{

@@ -31,11 +31,9 @@ SENTENCES: Mapping[str, str] = {
     "CLEARML_AGENT_EXTRA_DOCKER_ARGS": "Arguments of docker run for every task container, such as --env=NAME=VALUE.",
     "CLEARML_AGENT_GIT_USER": "User with whom agents clone repositories.",
     "CLEARML_AGENT_GIT_PASS": "Password or token with which agents clone repositories.",
-    "CLEARML_SERVING_TASK_ID": "Id of the control-plane task that clearml-serving serves.",
     "CLEARML_INFERENCE_TASK_ID": "Id of an inference task to continue; a new one if not set.",
     "CLEARML_SERVING_POLL_FREQ": "MINUTES between two looks of clearml-serving at its endpoints, despite other claims.",
     "CLEARML_DEFAULT_BASE_SERVE_URL": "Address of clearml-serving, as its clients reach it.",
-    "CLEARML_DEFAULT_KAFKA_SERVE_URL": "Kafka to which clearml-serving publishes its statistics.",
     "CLEARML_EXTRA_PYTHON_PACKAGES": "Further packages of the serving image, such as autogluon.tabular; not locked.",
     "SERVING_STATS_PARTITIONS": "Partitions of the topic of serving statistics, when it is made.",
     "TRAINER_CPUS": "Most cores of one trainer's container; set TRAINYARD_WORKER_N_JOBS alike.",
@@ -72,6 +70,8 @@ SENTENCES: Mapping[str, str] = {
 
 NOT_PASSED: Mapping[str, str] = {
     "TRAINYARD_WORKER_NAME": "each container's host name is its worker's name",
+    "TRAINYARD_STATS_METRIC_LOGGING_FILE": "the control-plane task's metric_logging is read",
+    "TRAINYARD_TRAINER_PYTHONS": "each trainer has an image of its own",
     "TRAINYARD_WORK_DIR": "`work` in the state volume",
     "TRAINYARD_DATA_CACHE_DIR": "`data` in the state volume",
     "TRAINYARD_FAILPOINT": "tests only",
@@ -83,6 +83,7 @@ FIXED: Mapping[str, str] = {
     "TRAINYARD_HTTP_PORT": "health checks and Prometheus name it",
     "TRAINYARD_STATE_DIR": "the volume's place",
     "TRAINYARD_DATA_ROOTS": "DATA_DIR is mounted there",
+    "TRAINYARD_WORKER_PRELOAD": "each image has one trainer",
     "TRAINYARD_WORKER_QUEUES": "each trainer serves the queue that its runs are routed to",
 }
 """Settings that the compose file gives a value of its own, each with the reason."""
