@@ -18,7 +18,7 @@ from tests.deployment.compose import Deployment
 from tests.deployment.compose_guards import environment
 from tests.deployment.image_environment import Image, Yard, free_port, running, until
 from trainyard_runtime.kafka.admin import apply_topics, inspect_topics
-from trainyard_schemas.topics import TOPICS
+from trainyard_schemas.topics import FOREIGN_TOPICS, TOPICS
 
 pytestmark = pytest.mark.slow
 
@@ -60,13 +60,14 @@ def test_a_service_becomes_healthy_and_ready_under_the_environment_that_compose_
     tmp_path: Path,
 ) -> None:
     image = yard.install(service)
-    apply_topics(kafka_bootstrap, topic_prefix, TOPICS)
+    apply_topics(kafka_bootstrap, topic_prefix, (*TOPICS, *FOREIGN_TOPICS))
     port = free_port()
     given = told(
         image,
         {
             **clearml_server.environment(),
             "TRAINYARD_KAFKA_BOOTSTRAP": kafka_bootstrap,
+            "CLEARML_DEFAULT_KAFKA_SERVE_URL": kafka_bootstrap,
             "TRAINYARD_TOPIC_PREFIX": topic_prefix,
             "TRAINYARD_HTTP_HOST": "127.0.0.1",
             "TRAINYARD_HTTP_PORT": str(port),

@@ -38,6 +38,7 @@ SENTENCES: Mapping[str, str] = {
     "SERVING_STATS_PARTITIONS": "Partitions of the topic of serving statistics, when it is made.",
     "TRAINER_CPUS": "Most cores of one trainer's container; set TRAINYARD_WORKER_N_JOBS alike.",
     "TRAINER_MEMORY": "Most memory of one trainer's container.",
+    "TRAINER_STOP_GRACE": "How long Docker waits for a trainer to stop; longer than TRAINYARD_WORKER_DRAIN_S.",
     "TRAINER_SHM_SIZE": "Shared memory of one trainer's container.",
     "SERVICE_CPUS": "Most cores of each small service.",
     "SERVICE_MEMORY": "Most memory of each small service.",

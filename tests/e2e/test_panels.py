@@ -31,8 +31,8 @@ SERVED = [
     *({"_url": "panels/1", "_status": status} for status in (422, 500, 500, 503)),
 ]
 SERVED_BEFORE = 2 * SERVED
-"""What clearml-serving sends before the range, and as SERVED within it. `rate` guesses when a counter was 0: had a bucket
-nothing before, less of the range would be filled in for it than for others."""
+"""What clearml-serving sends before the range, and as SERVED within it. `rate` guesses when a counter was 0: had a
+bucket nothing before, less of the range would be filled in for it than for others."""
 
 JOBS = {"trainyard-dispatcher": "dispatcher", "trainyard-worker": "trainer-worker", "clearml-serving": "stats"}
 Answer = dict[frozenset[tuple[str, str]], float]
