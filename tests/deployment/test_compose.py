@@ -11,6 +11,7 @@ import pytest
 from tests.deployment import compose_guards as guards
 from tests.deployment.compose import Deployment, InterpolationError, dotenv, interpolate, started, uses_in
 from tests.deployment.planted import MISTAKES, Guard
+from trainyard_dispatcher.settings import TASK_CONTAINER_ARGS
 from trainyard_runtime.settings import ConfigurationError, read_settings
 from trainyard_schemas.topics import DEFAULT_PREFIX
 
@@ -137,13 +138,20 @@ def test_the_names_of_the_agents_queues_reach_agents_and_dispatcher() -> None:
         assert command[command.index("--queue") + 1] == names[variable]
 
 
-def test_task_containers_find_kafka_and_the_network_by_default_and_what_is_asked_instead() -> None:
+def test_task_containers_find_the_network_and_start_the_agents_shell_unless_asked_otherwise() -> None:
     name = "CLEARML_AGENT_EXTRA_DOCKER_ARGS"
     default = guards.environment(COMMITTED.services()["clearml-agent"])[name].split()
-    assert f"--network={COMMITTED.resolved()['networks']['backend']['name']}" in default
-    assert "--env=TRAINYARD_KAFKA_BOOTSTRAP=kafka:9092" in default
+    network = COMMITTED.resolved()["networks"]["backend"]["name"]
+    assert default == [f"--network={network}", "--entrypoint=", "--user=0:0"]
     asked = "--env=CLEARML_MODEL_TAGS=candidate"
     assert guards.environment(COMMITTED.services({name: asked})["clearml-agent"])[name] == asked
+
+
+def test_every_variable_that_a_task_names_has_its_value_in_the_agents() -> None:
+    named = set(re.findall(r"--env=(\w+)(?=\s|$)", TASK_CONTAINER_ARGS))
+    assert "TRAINYARD_KAFKA_BOOTSTRAP" in named
+    for agent in AGENT_QUEUES:
+        assert named <= guards.environment(COMMITTED.services()[agent]).keys()
 
 
 @pytest.mark.parametrize(
