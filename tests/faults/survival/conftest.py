@@ -47,13 +47,14 @@ class Survival:
     stage: Stage
 
     def dispatcher(self, name: str = "a", **environment: str) -> Dispatcher:
-        return self.yard.start(name=name, **QUICK, **environment)
+        return self.yard.start(name=name, ready=True, **(QUICK | environment))
 
     def worker(self, name: str = "worker", **environment: str) -> Process:
-        return self.stage.start_worker(name, **environment)
+        return self.stage.start_worker(name, wait=True, **environment)
 
-    def submit(self, request: dict[str, Any], key: str = "k") -> None:
-        self.yard.submit({**request, "queue": self.yard.queue, "idempotency_key": key})
+    def submit(self, request: dict[str, Any]) -> None:
+        """Ask for a run. Its key is this test's alone: the ClearML server is not."""
+        self.yard.submit({**request, "queue": self.yard.queue, "idempotency_key": self.yard.queue})
 
     def command(self, **body: Any) -> None:
         self.yard.publish(json.dumps({"actor": "alice", **body}).encode(), topic=TopicName.RUNS_COMMANDS)
@@ -115,7 +116,7 @@ class Survival:
         run_ids = set(self.story().states)
 
         async def find(client: Any) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = await client.find_models({}, ("id", "metadata", "system_tags"))
+            found: list[dict[str, Any]] = await client.find_models({}, ("id", "name", "metadata", "system_tags"))
             return found
 
         return [
@@ -123,6 +124,7 @@ class Survival:
             for model in self.stage.clearml(find)
             if (model.get("metadata") or {}).get("run_id", {}).get("value") in run_ids
             and (not model["system_tags"]) is seen
+            and not model["name"].endswith("-best")  # the name under which the best one of several is shown again
         ]
 
     def end_all(self) -> None:

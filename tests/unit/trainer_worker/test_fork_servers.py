@@ -215,7 +215,7 @@ def test_an_interpreter_that_does_not_exist_or_has_no_trainyard_is_unavailable_a
 def test_a_wait_that_is_given_up_leaves_the_server_loading_and_the_next_one_waits_for_it() -> None:
     async def scenario(server: ForkServer) -> None:
         first = asyncio.create_task(server.warm())
-        await until(lambda: server.pid is not None)
+        await until(lambda: server.pid is not None, "the server is being started")
         pid = server.pid
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
