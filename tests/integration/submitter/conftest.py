@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from tests.behaviour.clearml.conftest import made, raw
+from tests.behaviour.clearml.server import ClearMLServer
 from tests.unit.submitter.story import encoded
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
@@ -14,7 +19,10 @@ from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS
 from trainyard_submitter import Client
 
+__all__ = ["made", "raw"]  # fixtures of the ClearML contract suite, used here too
+
 Append = Callable[[Sequence[ev.Fact]], None]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +58,31 @@ def append(kafka_bootstrap: str, prefix: str) -> Iterator[Append]:
 
     yield write
     publisher.close()
+
+
+@pytest.fixture
+def environment(kafka_bootstrap: str, prefix: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINYARD_")}
+    return kept | {"TRAINYARD_KAFKA_BOOTSTRAP": kafka_bootstrap, "TRAINYARD_TOPIC_PREFIX": prefix}
+
+
+@pytest.fixture
+def trainyard(environment: dict[str, str]) -> Run:
+    def run(*arguments: str, given: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "trainyard_submitter", *arguments],
+            input=given,
+            env=environment | changes,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def clearml(clearml_server: ClearMLServer) -> dict[str, str]:
+    """The ClearML server, as the command line is told about it."""
+    return clearml_server.environment()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.submitter.conftest import Append
+from tests.integration.submitter.conftest import Append, Run
 from tests.unit.submitter.story import REQUEST, accepted, rejected, whole_life
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.sync_client import SyncReader
@@ -22,30 +21,6 @@ from trainyard_schemas import events as ev
 from trainyard_schemas.ids import Origin, partition_of, run_id_from_key, run_id_from_origin
 from trainyard_schemas.topics import RUN_PARTITIONS
 from trainyard_submitter import Client
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def environment(kafka_bootstrap: str, prefix: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINYARD_")}
-    return kept | {"TRAINYARD_KAFKA_BOOTSTRAP": kafka_bootstrap, "TRAINYARD_TOPIC_PREFIX": prefix}
-
-
-@pytest.fixture
-def trainyard(environment: dict[str, str]) -> Run:
-    def run(*arguments: str, given: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "trainyard_submitter", *arguments],
-            input=given,
-            env=environment | changes,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
 
 
 @pytest.fixture

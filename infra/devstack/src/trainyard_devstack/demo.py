@@ -29,8 +29,8 @@ from trainyard_devstack.stack import Home
 from trainyard_runtime.settings import settings_or_exit
 from trainyard_schemas.lifecycle import RunState
 from trainyard_submitter import Client, Submission, SubmitterError, WaitTimeout
-from trainyard_submitter.cli.render import EventPrinter, console_for, duration, state_text
-from trainyard_submitter.runs_view import number, run_json, seconds_by_phase
+from trainyard_submitter.cli.render import EventPrinter, console_for, state_text
+from trainyard_submitter.runs_view import ago, number, run_json, seconds_by_phase
 
 EXIT_NOT_COMPLETED = 1
 # A few runs of 2 to 8 s each on two cores; a machine ten times slower still gets through.
@@ -219,7 +219,7 @@ def _print_next(console: Console, trained: Sequence[_Trained], ready_s: float, t
         uri = model.get("uri") if isinstance(model, dict) else None
         say(f"  {one.run.name}: {uri or '-'}")
     say("")
-    say(f"Ready after {ready_s:.1f} s, everything trained after {duration(total_s)}. What to try next:")
+    say(f"Ready after {ready_s:.1f} s, everything trained after {ago(total_s)}. What to try next:")
     if not keep:
         say("  ./trainyard up --detach          the same stack, with these runs and models still in it")
     say(f"  ./trainyard runs show {trained[0].submission.run_id[:8]}    every event and figure of one run")

@@ -48,6 +48,14 @@ class ModelCalls(Calls):
 class EventCalls(Calls):
     """Console lines, scalars and plots. Build events with the functions below."""
 
+    async def task_log(self, task_id: str, *, after_ms: int | None = None, limit: int = 500) -> list[dict[str, Any]]:
+        """At most `limit` console events of a task, oldest first (`timestamp` in ms, `msg`): its first ones, or the
+        first that are younger than `after_ms`."""
+        body: dict[str, Any] = {"task": task_id, "batch_size": limit, "navigate_earlier": False, "order": "asc"}
+        if after_ms is not None:
+            body["from_timestamp"] = after_ms
+        return list((await self._transport.read("events.get_task_log", body)).get("events") or [])
+
     async def add_events(self, events: Sequence[Mapping[str, Any]]) -> AddedEvents:
         """Store a batch; refused with `Subcode.EMPTY_BATCH` or `NO_EVENT_ADDED`, else possibly in part."""
         lines = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)

@@ -5,7 +5,9 @@ Needs kafka-python and pydantic only. A `Client` belongs to one thread.
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +18,16 @@ from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable
 from trainyard_runtime.kafka.sync_client import Position, SyncPublisher, SyncReader
+from trainyard_schemas.codec import printable
 from trainyard_schemas.ids import Origin, partition_of
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
-from trainyard_schemas.vocabulary import RunPhase
+from trainyard_schemas.vocabulary import CommandName, RunPhase
 from trainyard_submitter.connection import resolve
 from trainyard_submitter.errors import Conflict, NotAllowed, OutcomeUnknown, RunUnknown, Unavailable, WaitTimeout
 from trainyard_submitter.following import Answer, Followed, Watch, fold_runs
+from trainyard_submitter.ordering import Order, order, refuse_ended, retry_request
 from trainyard_submitter.submission import Prepared, Submission, prepare, submission_of
 
 DEFAULT_TENANT = "default"
@@ -32,6 +36,7 @@ DEFAULT_SINCE_S = 7 * 24 * 3600.0
 # Clocks of brokers, intake and this program may differ; an answer is searched from this long before the request.
 _CLOCK_SLACK_S = 3600.0
 _POLL_S = 0.25
+_SILENCE_S = 900.0
 
 
 class Client:
@@ -89,18 +94,50 @@ class Client:
             InvalidRequest: nothing was sent; every wrong field is named.
             Unavailable, OutcomeUnknown, NotAllowed: see `errors`.
         """
-        prepared = prepare(
+        return self.publish(self.prepare(request, idempotency_key=idempotency_key, event_id=event_id))
+
+    def prepare(
+        self,
+        request: RunRequest | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        event_id: str | None = None,
+    ) -> Prepared:
+        """The checked record that `publish` would send. Raises InvalidRequest."""
+        return prepare(
             request,
             idempotency_key=idempotency_key,
             event_id=event_id or str(uuid.uuid4()),
             tenant=self._tenant,
             now=time.time(),
         )
+
+    def publish(self, prepared: Prepared) -> Submission:
+        """Publish a prepared request; the second half of `submit`, with its guarantees and errors."""
         published_at = time.time()
         failpoint("S1")
         origin = self._publish(prepared)
         failpoint("S3")
         return submission_of(prepared, origin, tenant=self._tenant, published_at=published_at)
+
+    def cancel(self, run_id: str, *, message: str = "", actor: str | None = None) -> str:
+        """Ask for the end of a run, and return the command's id: `run.cancel_requested` will bear it.
+
+        The order has been acknowledged by the brokers, not obeyed yet: follow the run. Raises RunUnknown, RunEnded,
+        InvalidRequest (`message` is one line of at most 2,000 characters), Unavailable, OutcomeUnknown, NotAllowed.
+        """
+        return self._order(run_id, CommandName.CANCEL, message, actor, None)
+
+    def prioritise(self, run_id: str, priority: int, *, message: str = "", actor: str | None = None) -> str:
+        """Give a run another priority, 0 (last) to 9 (first); as `cancel`, but answered by `run.reprioritised`."""
+        return self._order(run_id, CommandName.REPRIORITISE, message, actor, priority)
+
+    def retry(self, run_id: str) -> Submission:
+        """Submit an ended run again: a new run with the same request, whose `retry_of` names the old one.
+
+        Raises RunUnknown, SubmitterError where it has not ended or was rejected, and what `submit` raises.
+        """
+        return self.submit(retry_request(self._known(run_id)))
 
     def answer(self, submission: Submission, *, timeout_s: float) -> Answer | None:
         """What intake made of a submission; None if there is no answer within `timeout_s`."""
@@ -162,8 +199,20 @@ class Client:
         with self._reader() as reader:
             fed = [watch.feed(r) for r in reader.read_to_end(reader.beginnings([self._lifecycle(run_id)]))]
         if watch.state is None:
-            raise RunUnknown(f"run {run_id} is not in the log; `trainyard runs list` shows those that are")
+            raise unknown_run(run_id)
         return [followed for followed in fed if followed is not None]
+
+    def silence_s(self, state: RunState) -> float | None:
+        """Seconds since the last sign of life of the worker that holds the run, by the worker's clock; None if there
+        was none in the last quarter of an hour."""
+        position = (self._topic(TopicName.RUNS_HEARTBEATS), partition_of(state.run_id, RUN_PARTITIONS))
+        watch, latest = Watch(state.run_id), None
+        watch.state = state
+        with self._reader() as reader:
+            for record in reader.read_to_end(reader.offsets_at([position], time.time() - _SILENCE_S)):
+                if (followed := watch.feed(record)) is not None:
+                    latest = followed.event.time
+        return None if latest is None else max(0.0, time.time() - latest)
 
     def list_runs(
         self,
@@ -181,8 +230,28 @@ class Client:
         found.sort(key=lambda run: (-run.accepted_at, run.run_id))
         return found[:limit]
 
-    def _publish(self, prepared: Prepared) -> Origin:
-        topic = self._topic(TopicName.RUNS_REQUESTED)
+    def _known(self, run_id: str) -> RunState:
+        state = self.get(run_id)
+        if state is None:
+            raise unknown_run(run_id)
+        return state
+
+    def _order(self, run_id: str, command: CommandName, message: str, actor: str | None, priority: int | None) -> str:
+        refuse_ended(self._known(run_id))
+        given = order(
+            run_id,
+            command,
+            actor=actor or this_actor(),
+            command_id=str(uuid.uuid4()),
+            now=time.time(),
+            message=message,
+            priority=priority,
+        )
+        self._publish(given, TopicName.RUNS_COMMANDS)
+        return given.command_id
+
+    def _publish(self, prepared: Prepared | Order, name: TopicName = TopicName.RUNS_REQUESTED) -> Origin:
+        topic = self._topic(name)
         deadline = time.monotonic() + self._timeout_s
         if self._publisher is None:
             self._publisher = SyncPublisher(self._address, timeout_s=self._timeout_s)
@@ -257,6 +326,11 @@ class Client:
         return _OpenReader(self._address, self._timeout_s)
 
 
+def unknown_run(run_id: str) -> RunUnknown:
+    """The error that says so."""
+    return RunUnknown(f"run {run_id} is not in the log; `trainyard runs list` shows those that are")
+
+
 class _OpenReader:
     """A reader for the length of one block, whose errors are this package's."""
 
@@ -290,6 +364,20 @@ def _sent() -> None:
     failpoint("S2")
 
 
-def _unknown(error: Exception, prepared: Prepared) -> OutcomeUnknown:
-    repeat = "send it again with the same idempotency key" if prepared.keyed else f"look for run {prepared.run_id}"
+def this_actor() -> str:
+    """Who gives orders from here: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without an entry, as in many containers
+        user = f"uid-{os.getuid()}"
+    return printable(f"{user}@{socket.gethostname()}", 128).translate({ord("<"): "?", ord(">"): "?"})
+
+
+def _unknown(error: Exception, prepared: Prepared | Order) -> OutcomeUnknown:
+    if isinstance(prepared, Order):
+        repeat = f"look at run {prepared.run_id}, and give the order again"
+    elif prepared.keyed:
+        repeat = "send it again with the same idempotency key"
+    else:
+        repeat = f"look for run {prepared.run_id}"
     return OutcomeUnknown(f"{error}; the request may have arrived all the same: {repeat}", prepared.run_id)

@@ -7,6 +7,8 @@ SubmitterError
   +- NotAllowed         the broker refuses this client or this record
   +- Unavailable        no broker answered in time
   |    +- OutcomeUnknown    sent, but never acknowledged: it may stand in the log; the same key makes a repeat safe
+  +- RunEnded           an order about a run that has ended
+  +- ModelUnusable      a model that is not there, was changed, or does not fit the data
   +- Conflict           the idempotency key already names a run with another request
   +- WaitTimeout        the run goes on, but the time to wait for it is over
 """
@@ -90,3 +92,20 @@ class WaitTimeout(SubmitterError):
     def __init__(self, run_id: str, timeout_s: float) -> None:
         super().__init__(f"run {run_id} had not ended after {timeout_s:g} s; it goes on")
         self.run_id = run_id
+
+
+class RunEnded(SubmitterError):
+    """The run `run_id` has ended as `phase`; nothing can be asked of it any more."""
+
+    exit_code = 6
+
+    def __init__(self, run_id: str, phase: str, instead: str = "") -> None:
+        super().__init__(f"run {run_id} has ended as {phase}{f'; {instead}' if instead else ''}")
+        self.run_id = run_id
+        self.phase = phase
+
+
+class ModelUnusable(SubmitterError):
+    """There is no such model, its bytes are not the registered ones, or it cannot be used on this data."""
+
+    exit_code = 3

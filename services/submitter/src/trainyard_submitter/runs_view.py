@@ -160,6 +160,14 @@ def ending(state: RunState) -> str:
     return f"queue {printable(state.queue)}" if state.queue and not state.is_ended else ""
 
 
+def ago(seconds: float) -> str:
+    """`8 s`, `3 min`, `5 h`, `2 d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
 def _time(epoch_s: float | None) -> str | None:
     return None if epoch_s is None else format_time(epoch_s)
 

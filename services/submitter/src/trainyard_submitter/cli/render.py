@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from rich.console import Console, JustifyMethod
 from rich.status import Status
@@ -83,6 +83,13 @@ class EventPrinter:
         self._progress.pop(label, None)
         self._update()
 
+    def waits_for(self, sentence: str) -> None:
+        """Nothing was heard for long: the live line, or without a terminal a line of its own."""
+        if self._status is not None:
+            self._status.update(Text(sentence))
+        else:
+            self._line(time.time(), "", sentence)
+
     def _show_progress(self, fact: AttemptHeartbeat, label: str) -> None:
         if self._status is not None:
             self._progress[label] = runs_view.progress(fact)
@@ -121,8 +128,8 @@ def print_runs(console: Console, runs: Iterable[RunState], now: float) -> None:
             "name": Text(runs_view.name_of(run)),
             "trainer": Text(printable(run.request.get("trainer") or "-", 20)),
             "state": state_text(run.phase),
-            "age": Text(duration(now - run.accepted_at)),
-            "took": Text(duration((run.ended_at or now) - run.accepted_at)),
+            "age": Text(runs_view.ago(now - run.accepted_at)),
+            "took": Text(runs_view.ago((run.ended_at or now) - run.accepted_at)),
             "result": Text(runs_view.ending(run)),
         }
         table.add_row(*(cells[name] for name in columns))
@@ -153,9 +160,26 @@ def state_text(phase: RunPhase) -> Text:
     return Text(phase.value, style=_STYLES.get(phase, ""))
 
 
-def duration(seconds: float) -> str:
-    """`8 s`, `3 min`, `5 h`, `2 d`."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
+def print_events(console: Console, history: Iterable[Followed]) -> None:
+    """Every event of a run, one line each; one that does not count says why."""
+    for followed in history:
+        clock = datetime.fromtimestamp(followed.event.time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        line = Text.assemble((clock, "dim"), "  ", runs_view.headline(followed))
+        if not followed.counts and followed.verdict is not None:
+            line.append(f"  (ignored: {followed.verdict.value})", style="dim")
+        console.print(line, overflow="fold")
+
+
+def print_files(console: Console, files: Iterable[Mapping[str, Any]]) -> None:
+    """A table of a run's files: name, size, and the path here, or else the address."""
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    for entry in files:
+        size = entry.get("bytes")
+        shown = f"{size / 1024:,.0f} KiB" if isinstance(size, int) else "-"
+        table.add_row(
+            Text(printable(entry.get("name"), 60)), Text(shown), Text(printable(entry.get("path") or entry["uri"], 400))
+        )
+    console.print(table)
