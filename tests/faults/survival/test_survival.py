@@ -85,7 +85,8 @@ def test_a_child_that_is_killed_fails_its_attempt_with_a_reason_and_the_worker_g
     survival.when("started")
     survival.training_child(worker).kill()
     ended = survival.ends_once("failed", attempts=1)
-    assert ended.reason is Reason.OUT_OF_MEMORY
+    assert ended.reason is Reason.TRAINER_ERROR
+    assert "SIGKILL" in ended.message
     assert worker.popen.poll() is None
 
 
