@@ -88,6 +88,7 @@ PURE = (
     "trainyard_dispatcher.lead",
     "trainyard_dispatcher.next_step",
     "trainyard_dispatcher.plan",
+    "trainyard_dispatcher.redaction",
     "trainyard_dispatcher.retrying",
     "trainyard_dispatcher.routing",
     "trainyard_dispatcher.run_ends",

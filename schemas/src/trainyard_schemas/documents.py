@@ -213,7 +213,8 @@ def _dead_letter() -> dict[str, Any]:
     return {
         "name": "dead-letter",
         "title": "a record that could not be handled",
-        "summary": "The original key, value and headers, byte for byte, with why and whence in further headers.",
+        "summary": "The original key, value and headers, byte for byte but for secrets (`trainyard-redacted` tells of "
+        "some), with why and whence in further headers.",
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",

@@ -130,7 +130,7 @@ def test_a_tasks_container_gets_variables_by_name_and_no_secret() -> None:
 
 
 def test_own_container_arguments_replace_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = "--env=TRAINYARD_KAFKA_BOOTSTRAP=kafka:9092 -v /a.conf:/root/clearml.conf:ro --env=AWS_SECRET_ACCESS_KEY"
+    own = "--env=TRAINYARD_KAFKA_BOOTSTRAP=kafka:9092 -v /a.conf:/etc/clearml.conf:ro --env=AWS_SECRET_ACCESS_KEY"
     monkeypatch.setenv("TRAINYARD_TASK_CONTAINER_ARGS", own)
     assert DispatcherSettings().routing().container_arguments == own
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard_dispatcher.redaction import redacted, redacted_headers
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.codec import printable
@@ -82,7 +83,10 @@ def reject_as_too_large(record: Record, tenant: str) -> Answer:
 
 
 def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: str) -> DeadLetter:
-    """A record's bytes and headers unchanged, and headers of ours that say why it is here and whence it came."""
+    """A record's bytes and headers, and headers of ours that say why it is here and whence it came.
+
+    Unchanged, but for secrets, which no dead letter may keep: `trainyard-redacted` says that there were some.
+    """
     why = {
         "reason": reason,
         "detail": detail,
@@ -93,8 +97,11 @@ def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: 
         "origin-offset": str(record.offset),
         "origin-timestamp": str(record.timestamp_ms),
     }
+    key, value, headers = redacted(record.key), redacted(record.value), redacted_headers(record.headers)
+    if (key, value, headers) != (record.key, record.value, tuple(record.headers)):
+        why["redacted"] = "secrets"
     added = tuple((HEADER_PREFIX + name, text.encode()) for name, text in why.items())
-    return DeadLetter(record.key, record.value, (*record.headers, *added))
+    return DeadLetter(key, value, (*headers, *added))
 
 
 def _fits_the_topic(envelope: Envelope) -> None:
