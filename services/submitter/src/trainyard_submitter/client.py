@@ -78,6 +78,11 @@ class Client:
             self._publisher.close()
             self._publisher = None
 
+    def ping(self) -> None:
+        """Raises Unavailable or NotAllowed where no broker answers or lets us in."""
+        with self._reader() as reader:
+            reader.ends([(self._topic(TopicName.RUNS_REQUESTED), 0)])
+
     def submit(
         self,
         request: RunRequest | Mapping[str, Any],

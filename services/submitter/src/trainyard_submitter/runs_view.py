@@ -125,6 +125,16 @@ def score(results: Mapping[str, Any]) -> str:
     return f"{results.get('metric', 'value')} {number(value)}{beside}"
 
 
+def top_features(results: Mapping[str, Any], most: int = 5) -> list[str]:
+    """The columns that the model relies on most, `name 0.12`, the strongest first."""
+    found = results.get("feature_importance")
+    if not isinstance(found, Mapping):
+        return []
+    ranked = [(str(k), float(v)) for k, v in found.items() if isinstance(v, int | float)]
+    ranked.sort(key=lambda item: -item[1])
+    return [f"{printable(name, 60)} {number(value)}" for name, value in ranked[:most] if value > 0]
+
+
 def number(value: object) -> str:
     """A figure in four significant digits; `-` for anything else."""
     return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else "-"

@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from rich.console import Console, JustifyMethod
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress_bar import ProgressBar
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +34,7 @@ _PIPE_WIDTH = 220
 # Narrower than this, a list leaves trainer and age out.
 _ROOMY = 90
 _GAP = 2
+_BAR_WIDTH = 24
 
 
 class _PlainEnd(Console):
@@ -55,6 +58,7 @@ class EventPrinter:
         self._status: Status | None = None
         self._phases: dict[str, str] = {}
         self._progress: dict[str, str] = {}
+        self._bars: dict[str, tuple[float, float]] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -81,6 +85,7 @@ class EventPrinter:
             return
         self._line(followed.event.time, label, runs_view.headline(followed))
         self._progress.pop(label, None)
+        self._bars.pop(label, None)
         self._update()
 
     def waits_for(self, sentence: str) -> None:
@@ -93,6 +98,10 @@ class EventPrinter:
     def _show_progress(self, fact: AttemptHeartbeat, label: str) -> None:
         if self._status is not None:
             self._progress[label] = runs_view.progress(fact)
+            if fact.step is not None and fact.total:
+                self._bars[label] = (fact.step, fact.total)
+            else:
+                self._bars.pop(label, None)
             self._update()
         elif self._phases.get(label) != fact.phase:
             self._phases[label] = fact.phase
@@ -104,9 +113,58 @@ class EventPrinter:
         self._console.print(Text.assemble((clock, "dim"), "  ", (before, "bold"), text), overflow="fold")
 
     def _update(self) -> None:
-        if self._status is not None:
-            live = [f"{label}: {text}" if label else text for label, text in self._progress.items()]
-            self._status.update(Text(" | ".join(live) or "waiting"))
+        if self._status is None:
+            return
+        live = Table.grid(padding=(0, 1))
+        for label, text in self._progress.items() or (("", "waiting"),):
+            done, total = self._bars.get(label, (0.0, 0.0))
+            bar = ProgressBar(total=total, completed=done, width=_BAR_WIDTH) if total > 0 else Text("")
+            live.add_row(Text(f"{label}: {text}" if label else text, no_wrap=True, overflow="ellipsis"), bar)
+        self._status.update(live)
+
+
+class TransferBar:
+    """A progress bar of one file; nothing where the console is no terminal."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(what, total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, sent: int, total: int) -> None:
+        """Bytes sent so far, and of how many."""
+        self._progress.update(self._task, completed=sent, total=total)
+
+
+def print_result(console: Console, run: RunState, file_name: str) -> None:
+    """What a person wants to know of a completed run: the score beside the baseline, what matters, what to do next."""
+    results, short = run.results or {}, run.run_id[:8]
+    model = results.get("model")
+    place_of_model = model.get("uri", "") if isinstance(model, Mapping) else ""
+    rows = [
+        ("run", run.run_id),
+        ("score", runs_view.score(results)),
+        ("model", str(place_of_model)),
+        *((f"feature {place}", text) for place, text in enumerate(runs_view.top_features(results), 1)),
+        ("predict", f"trainyard predict {short} new.csv"),
+        ("more", f"trainyard runs artifacts {short} --get {short}   trainyard runs logs {short}"),
+    ]
+    table = Table(box=None, pad_edge=False, show_header=False, title=Text(f"trained on {printable(file_name, 60)}"))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        if text:
+            table.add_row(name, Text(printable(text, 400)))
+    console.print(table)
 
 
 def print_runs(console: Console, runs: Iterable[RunState], now: float) -> None:

@@ -1,0 +1,135 @@
+"""Which task and metric a label column asks for, and what is no label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from trainyard_schemas.trainers import TRAINERS
+from trainyard_schemas.upcasting import parse_request
+from trainyard_submitter.errors import InvalidRequest
+from trainyard_submitter.inference import LabelColumn, TaskType, group_columns, infer, label_index
+from trainyard_submitter.training_request import Wish, run_name, trainer_known, training_request
+
+
+def column(values: Sequence[object], name: str = "y") -> LabelColumn:
+    made = LabelColumn(name)
+    made.add(str(value) for value in values)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("values", "task_type"),
+    [
+        (["cat", "dog"] * 20, "classification"),
+        ([0, 1] * 20, "classification"),
+        ([0.5, 1.5] * 20, "classification"),
+        (["true", "false"] * 20, "classification"),
+        ([1, 2, 3] * 20, "classification"),
+        (["1.0", "2.0", "3.0"] * 20, "classification"),  # whole numbers in a column with gaps
+        ([0.25, 0.5, 0.75] * 20, "regression"),  # few values, but distances mean something
+        ([i * 7 % 1_000 for i in range(100)], "regression"),
+        ([i / 3 for i in range(100)], "regression"),
+        (["5"] * 5 + [f"{i}e1" for i in range(40)], "regression"),
+        (["a", "b", "7"] * 20, "classification"),
+    ],
+)
+def test_the_task_follows_from_the_values(values: Sequence[object], task_type: TaskType) -> None:
+    assert infer(column(values)).task_type == task_type
+
+
+def test_the_reason_is_one_sentence_that_names_the_values() -> None:
+    assert infer(column(["yes", "no"] * 10)).sentence == (
+        "This is classification: 'y' holds text with 2 different values (yes, no); models are compared by accuracy, the"
+        " share of right answers."
+    )
+
+
+def test_one_class_that_dominates_asks_for_a_metric_that_it_cannot_please() -> None:
+    found = infer(column(["no"] * 90 + ["yes"] * 10))
+    assert found.metric == "balanced_accuracy"
+    assert "90% of the rows are 'no'" in found.sentence
+
+
+def test_missing_labels_are_counted_and_warned_of() -> None:
+    found = infer(column([*(["a", "b"] * 10), "", "NA", "nan", " "]))
+    assert found.warnings == ("4 of 24 rows have no 'y' and are left out",)
+    assert found.task_type == "classification"
+
+
+@pytest.mark.parametrize(
+    ("values", "detail"),
+    [
+        (range(1, 101), "label_is_id"),
+        ([f"u{i:03}" for i in range(100)], "label_is_id"),
+        ([f"2026-01-{i % 28 + 1:02}" for i in range(100)], "label_is_date"),
+        (["same"] * 50, "one_class"),
+        (["", "NA"] * 50, "too_few_rows"),
+        (["a", "b"] * 3, "too_few_rows"),
+        ([*(str(i / 7) for i in range(100)), "?", "unknown"], "label_not_numeric"),
+        ([f"t{i % 70}" for i in range(100)], "too_many_classes"),
+    ],
+)
+def test_what_is_no_label_is_refused_with_its_own_code(values: Sequence[object], detail: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        infer(column(values))
+    assert refused.value.detail == detail
+
+
+def test_what_the_caller_names_holds() -> None:
+    found = infer(column([1, 2, 3] * 20), task_type="regression", metric="mae")
+    assert (found.task_type, found.metric) == ("regression", "mae")
+    assert infer(column(range(1, 101)), task_type="regression").task_type == "regression"
+    with pytest.raises(InvalidRequest, match="regression needs numbers in 'y', and 20 rows hold text such as 'a'"):
+        infer(column([*(["a"] * 20), *range(20)]), task_type="regression")
+
+
+def test_a_wrong_name_gets_the_nearest_column() -> None:
+    assert label_index(["a", "Price"], "Price") == 1
+    with pytest.raises(InvalidRequest, match="Did you mean 'Price'"):
+        label_index(["a", "Price"], "price")
+    with pytest.raises(InvalidRequest, match="did you mean 'user_id'"):
+        group_columns(["user_id", "y"], ["userid"], "y")
+    with pytest.raises(InvalidRequest, match="is the label"):
+        group_columns(["user_id", "y"], ["y"], "y")
+
+
+def test_every_inferred_metric_is_legal_for_every_trainer_of_tables() -> None:
+    for values in (["a", "b"] * 20, ["a"] * 90 + ["b"] * 10, [i / 3 for i in range(100)]):
+        found = infer(column(values))
+        for trainer in TRAINERS.values():
+            if "tabular" in trainer.dataset_types:
+                assert found.metric in trainer.metrics[found.task_type]
+
+
+def test_the_request_says_what_was_asked_for_and_nothing_else() -> None:
+    wish = Wish("y", "flaml", 60.0, groups=("user",), seed=7, priority=9, queue="gpu")
+    request = training_request(wish, stem="my data", uri="http://files/x.csv", task_type="regression", metric="rmse")
+    assert request == {
+        "schema_version": 2,
+        "trainer": "flaml",
+        "run_name": "my-data.y.flaml",
+        "dataset": {"type": "tabular", "uri": "http://files/x.csv", "label": "y"},
+        "task_type": "regression",
+        "metric": "rmse",
+        "time_budget_s": 60.0,
+        "group_key": ["user"],
+        "split": {"method": "group_shuffle", "random_seed": 7},
+        "queue": "gpu",
+        "priority": 9,
+    }
+    parse_request(request)
+
+
+@pytest.mark.parametrize("stem", ["", "ü<b>", "x" * 400, "../..", "a\u202eb"])
+def test_any_file_name_makes_a_name_that_intake_takes(stem: str) -> None:
+    wish = Wish("y\u202e<script>", "sklearn", 60.0)
+    request = training_request(wish, stem=stem, uri="a.csv", task_type="regression", metric="rmse")
+    parse_request({**request, "dataset": {**request["dataset"], "label": "y"}})
+    assert len(run_name(stem, "y", "sklearn")) >= 3
+
+
+def test_a_trainer_of_no_tables_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="use one of autogluon, flaml, sklearn"):
+        trainer_known("ultralytics")
