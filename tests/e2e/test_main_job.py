@@ -196,7 +196,7 @@ def test_the_demo_uses_the_running_stack_and_every_run_beats_its_floor(stack: St
     runs = json.loads(done.stdout)["runs"]
     wanted = {"run_id", "run_name", "trainer", "state", "metric", "value", "baseline", "seconds", "model"}
     assert all(run.keys() >= wanted for run in runs)
-    assert {run["trainer"] for run in runs} == {"flaml", "sklearn"}
+    assert {run["trainer"] for run in runs} == {"autogluon", "flaml", "sklearn"}
     assert all(run["state"] == "completed" for run in runs)
     assert stack.status()["services"]["dispatcher"]["ready"], "the demo must leave a stack that it did not start"
 

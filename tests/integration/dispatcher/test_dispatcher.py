@@ -193,9 +193,13 @@ def test_while_clearml_is_away_requests_are_accepted_and_go_on_when_it_is_back(y
     dispatcher = yard.start(ready=False, **away)
     yard.submit(*(request(run_name=f"run {i}") for i in range(3)))
     until(lambda: len(yard.story().states) == 3, "the requests are accepted")
-    status, page = dispatcher.page("/readyz")
-    assert status == 503
-    assert "cannot reach" in json.loads(page)["checks"]["clearml"]
+
+    def says_so() -> bool:
+        status, page = dispatcher.page("/readyz")
+        assert status == 503
+        return "cannot reach" in json.loads(page)["checks"]["clearml"]
+
+    until(says_so, "it says that it cannot reach ClearML")
     assert dispatcher.page("/healthz")[0] == 200
     with embedded_server(tmp_path / "late", "--api-port", str(port)):
         story = yard.settled(3)

@@ -34,7 +34,7 @@ REQUEST: dict[str, Any] = {
 def test_a_spec_survives_its_json_form() -> None:
     spec = AttemptSpec("r", 2, "c", REQUEST, "w", ("a", "b"), 30.0, n_jobs=2, memory_limit_bytes=1 << 30)
     assert AttemptSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
-    fetched = replace(spec, data=FetchedData("/work/dataset.csv", "s3://bucket/a.csv", "ab", 3, "id"))
+    fetched = replace(spec, data=FetchedData("/srv/dataset.csv", "s3://bucket/a.csv", "ab", 3, "id"))
     assert AttemptSpec.from_json(json.loads(json.dumps(fetched.to_json()))) == fetched
 
 
