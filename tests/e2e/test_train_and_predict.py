@@ -119,3 +119,19 @@ def test_a_run_in_training_is_cancelled_by_a_command(trainyard: Run, stack: Stac
     again = trainyard("runs", "retry", run_id, "--json")
     assert json.loads(again.stdout)["retry_of"] == run_id
     assert trainyard("runs", "cancel", json.loads(again.stdout)["run_id"]).returncode == 0
+
+
+def test_a_drained_worker_finishes_its_run_and_comes_back_with_the_next_up(
+    trainyard: Run, stack: Stack, run_name: str
+) -> None:
+    sent = trainyard(
+        "train", "my.csv", "--label", "kind", "--trainer", "flaml", "--time", "6", "--name", run_name, "--timeout", "4"
+    )
+    assert sent.returncode == 1, sent.stderr
+    done = trainyard("worker", "drain", "--timeout", "120", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"drained": True}), done.stderr
+    assert stack.end_of(run_name)["state"] == "completed"
+    worker = stack.status()["services"]["trainer-worker"]
+    assert (worker["drained"], worker["pid"]) == (True, None)
+    assert trainyard("up", "--detach").returncode == 0
+    assert stack.status()["services"]["trainer-worker"]["ready"]
