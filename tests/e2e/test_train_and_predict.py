@@ -63,6 +63,7 @@ def test_a_file_in_the_home_folder_becomes_a_model_that_predicts_by_the_classes_
     assert answer["value"] > answer["baseline"]
     assert max(answer["feature_importance"], key=answer["feature_importance"].get) == "size"
     assert "'kind' holds text with 2 different values" in done.stderr
+    assert all(word in done.stderr for word in ("accepted", "dispatched", "started", "completed"))
 
     # The printed event is the very record that stands in Kafka.
     event = json.loads(done.stderr[done.stderr.index("{") : done.stderr.rindex("}") + 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import queue
+import threading
 
 import pytest
 from rich.cells import cell_len
@@ -23,6 +25,7 @@ from trainyard_submitter.cli.render import (
     print_run,
     print_runs,
 )
+from trainyard_submitter.cli.shared import Patience
 from trainyard_submitter.following import Followed, Watch
 
 RUN = run_id_from_key("default", "k")
@@ -108,3 +111,14 @@ def test_the_strongest_features_come_first_and_those_without_effect_not_at_all()
         "a 0.1",
     ]
     assert runs_view.top_features({}) == []
+
+
+def test_after_a_silence_it_is_said_what_the_run_waits_for_and_news_start_the_silence_anew() -> None:
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    _, followed = life()
+    with Patience(said.put, quiet_s=0.2) as patience:
+        assert "intake" in said.get(timeout=30)
+        patience.news(followed[1])
+        while "queue cpu" not in said.get(timeout=30):  # what was said meanwhile is of the time before
+            continue
+    assert not any(thread.name == patience.thread_name for thread in threading.enumerate())
