@@ -1,4 +1,4 @@
-"""A stand-in for a service: listens where it is told, is ready when asked, ends on SIGTERM. Standard library only."""
+"""A stand-in for a service: listens where it is told, is ready when asked, ends on SIGTERM and SIGUSR1. Only stdlib."""
 
 import http.server
 import json
@@ -21,5 +21,6 @@ class Pages(http.server.BaseHTTPRequestHandler):
 if "--broken" in sys.argv:
     sys.exit("this service cannot work: its setting X is wrong")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))  # as a worker that drains and has nothing to finish
 address = ("127.0.0.1", int(os.environ["TRAINYARD_HTTP_PORT"]))
 http.server.HTTPServer(address, Pages).serve_forever()

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from trainyard_devstack.control import StackStatus, stack_status, start_stack, stop_stack
+from trainyard_devstack.commands import as_text
+from trainyard_devstack.control import StackStatus, drain_worker, stack_status, start_stack, stop_stack
 from trainyard_devstack.errors import DevstackError
 from trainyard_devstack.home_files import running_supervisor
 from trainyard_devstack.kafka_broker import EmbeddedKafka
@@ -111,7 +112,8 @@ def test_the_status_document_has_exactly_the_promised_shape(stack: Running) -> N
     assert set(document["clearml"]) == {"api", "files", "access_key", "secret_key"}
     assert list(document["services"]) == ["dispatcher", "trainer-worker", "stats"]
     for service in document["services"].values():
-        assert set(service) == {"pid", "ready", "address"}
+        assert set(service) == {"pid", "ready", "drained", "address"}
+        assert service["drained"] is False
         with urllib.request.urlopen(service["address"]) as answer:
             assert json.load(answer)["pid"] == service["pid"]
 
@@ -147,6 +149,38 @@ def test_a_killed_service_comes_back_at_its_address(stack: Running) -> None:
     os.kill(before.pid, signal.SIGKILL)
     after = stack.wait_until(lambda s: s.is_ready and s.services["trainer-worker"].pid != before.pid)
     assert after.services["trainer-worker"].address == before.address
+
+
+def test_a_drained_worker_stays_down_until_the_next_up(stack: Running) -> None:
+    before = stack.wait_until(lambda status: status.is_ready).services["trainer-worker"]
+    assert before.pid is not None
+    with pytest.raises(DevstackError, match=f"is not the stack's trainer worker, which is {before.pid}"):
+        drain_worker(stack.settings, before.pid + 1, 1.0)
+    assert drain_worker(stack.settings, before.pid, DEADLINE_S)
+    drained = stack.wait_until(lambda s: s.services["trainer-worker"].drained)
+    assert "drained" in as_text(drained)
+    assert drained.services["trainer-worker"].pid is None
+    with pytest.raises(DevstackError, match="drained already"):
+        drain_worker(stack.settings, None, 1.0)
+
+    # Another death makes the supervisor look after all its services: the drained one is left alone.
+    other = drained.services["stats"].pid
+    assert other is not None
+    os.kill(other, signal.SIGKILL)
+    again = stack.wait_until(lambda s: s.services["stats"].ready and s.services["stats"].pid != other)
+    assert again.services["trainer-worker"].drained
+
+    status, started = start_stack(stack.settings, print)
+    assert (started, status.is_ready) == (False, True)
+    assert status.services["trainer-worker"].address == before.address
+
+
+def test_a_service_that_ends_well_by_itself_is_started_again(stack: Running) -> None:
+    before = stack.wait_until(lambda status: status.is_ready).services["trainer-worker"]
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGUSR1)  # nobody asked the stack for it
+    after = stack.wait_until(lambda s: s.is_ready and s.services["trainer-worker"].pid != before.pid)
+    assert not after.services["trainer-worker"].drained
 
 
 def test_a_killed_clearml_api_comes_back_at_its_address(stack: Running) -> None:

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from trainyard_devstack.control import StackStatus, prepare, stack_status, start_stack, stop_stack
+from trainyard_devstack.control import StackStatus, drain_worker, prepare, stack_status, start_stack, stop_stack
 from trainyard_devstack.settings import StackSettings
 from trainyard_runtime.settings import settings_or_exit
 
 up_app = typer.Typer(add_completion=False)
 down_app = typer.Typer(add_completion=False)
 status_app = typer.Typer(add_completion=False)
+drain_app = typer.Typer(add_completion=False)
 
 
 def _tell(sentence: str) -> None:
@@ -51,6 +52,26 @@ def down() -> None:
     _tell("The stack has ended." if stop_stack(settings) else f"No stack runs in {settings.home}.")
 
 
+@drain_app.command()
+def drain(
+    worker: Annotated[int | None, typer.Option("--worker", metavar="PID", help="It must be this process.")] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long to wait; no end if not given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Have the stack's trainer worker finish what it trains, take no more, and end. `trainyard up` starts it again."""
+    ended = drain_worker(settings_or_exit(StackSettings), worker, timeout_s)
+    if as_json:
+        sys.stdout.write(json.dumps({"drained": ended}) + "\n")
+    else:
+        said = "The trainer worker has ended." if ended else "The trainer worker is still at work; it takes no more."
+        _tell(f"{said} `./trainyard up --detach` starts it again.")
+    if not ended:
+        raise typer.Exit(1)
+
+
 @status_app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with the keys of the ClearML API.")] = False,
@@ -66,7 +87,7 @@ def as_text(status: StackStatus) -> str:
         ("kafka", status.bootstrap, f"topics {status.topic_prefix}*"),
         ("clearml", status.clearml_api, f"files {status.clearml_files}"),
         *(
-            (name, service.address, f"{'ready' if service.ready else 'NOT READY'}, pid {service.pid}")
+            (name, service.address, f"{service.word}" + (f", pid {service.pid}" if service.pid else ""))
             for name, service in status.services.items()
         ),
     ]

@@ -19,6 +19,7 @@ from trainyard_devstack.children import last_lines
 from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.home_files import (
     StackRecord,
+    ask_to_drain,
     make_home,
     read_credentials,
     read_record,
@@ -31,15 +32,23 @@ from trainyard_devstack.stack import Credentials, Home
 
 PROBE_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 25.0
+WORKER = "trainer-worker"
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service now: the pid of its own process (None between a death and the restart), its URL, whether it works."""
+    """One service now: the pid of its own process (None between a death and the restart, and where it is drained), its
+    URL, whether it works."""
 
     pid: int | None
     ready: bool
     address: str
+    drained: bool = False
+
+    @property
+    def word(self) -> str:
+        """`ready`, `drained` or `NOT READY`."""
+        return "ready" if self.ready else "drained" if self.drained else "NOT READY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,12 @@ class StackStatus:
                 "secret_key": self.credentials.secret_key,
             },
             "services": {
-                name: {"pid": service.pid, "ready": service.ready, "address": service.address}
+                name: {
+                    "pid": service.pid,
+                    "ready": service.ready,
+                    "drained": service.drained,
+                    "address": service.address,
+                }
                 for name, service in self.services.items()
             },
         }
@@ -97,9 +111,13 @@ def start_stack(
     """
     home = Home(settings.home)
     deadline = time.monotonic() + settings.ready_timeout_s
-    if running_supervisor(home) is not None:
+    if (running := running_supervisor(home)) is not None:
         if fresh:
             raise _fresh_while_running(home)
+        record = _record_of(home, running)
+        if record is not None and record.drained:
+            notify(f"Starting again what was drained: {', '.join(record.drained)}.")
+            _signal(running, signal.SIGUSR1)
         return _wait_until_ready(settings, home, None, deadline), False
     prepare(settings, notify, fresh=fresh)
     deadline = time.monotonic() + settings.ready_timeout_s
@@ -130,6 +148,39 @@ def prepare(settings: StackSettings, notify: Callable[[str], None], *, fresh: bo
     free_mb = shutil.disk_usage(home.path).free // 2**20
     if free_mb < 500:
         raise DevstackError(f"The stack needs 500 MB free in {home.path}, and there are {free_mb} MB: free some space.")
+
+
+def drain_worker(settings: StackSettings, pid: int | None, timeout_s: float | None) -> bool:
+    """Have the stack's trainer worker finish what it trains, take no more, and end; `pid` must be its, where given.
+
+    Waits for its end, `timeout_s` seconds at most, and returns whether it has ended. Raises DevstackError where no
+    stack runs, or no worker of it, or not with this pid.
+    """
+    home = Home(settings.home)
+    service = stack_status(settings).services.get(WORKER)
+    if service is None or service.drained:
+        raise DevstackError("The stack's trainer worker is drained already; `trainyard up --detach` starts it again.")
+    if service.pid is None:
+        raise DevstackError("The stack's trainer worker is down at this moment: see `trainyard status`.")
+    if pid is not None and pid != service.pid:
+        raise DevstackError(
+            f"Process {pid} is not the stack's trainer worker, which is {service.pid}; a worker elsewhere is drained by"
+            f" `kill -USR1 {pid}` on its own host."
+        )
+    try:
+        ask_to_drain(home, WORKER, service.pid)
+    except ProcessLookupError as error:
+        raise DevstackError("The stack's trainer worker has just ended: see `trainyard status`.") from error
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while deadline is None or time.monotonic() < deadline:
+        running = running_supervisor(home)
+        record = _record_of(home, running)
+        if running is None or record is None or WORKER in record.drained:
+            return True
+        if record.services[WORKER][0] not in (None, service.pid):
+            raise DevstackError("The trainer worker ended in another way while draining, and was started again.")
+        time.sleep(0.1)
+    return False
 
 
 def stop_stack(settings: StackSettings) -> bool:
@@ -214,7 +265,7 @@ def _probe(home: Home, record: StackRecord) -> StackStatus:
         record.clearml_files,
         read_credentials(home),
         {
-            name: ServiceStatus(pid, pid is not None and ready[name], addresses[name])
+            name: ServiceStatus(pid, pid is not None and ready[name], addresses[name], name in record.drained)
             for name, (pid, _) in record.services.items()
         },
     )

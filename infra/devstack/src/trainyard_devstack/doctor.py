@@ -157,6 +157,8 @@ def _stack(settings: StackSettings) -> Iterator[Finding]:
     for name, service in status.services.items():
         if service.ready:
             yield Finding(name, Level.OK, f"ready, pid {service.pid}, {service.address}")
+        elif service.drained:
+            yield Finding(name, Level.NOTE, "is drained: `./trainyard up --detach` starts it again.")
         else:
             yield Finding(name, Level.FAILS, f"is not ready; {home.log_of(name)} tells why.")
 

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,8 @@ from trainyard_devstack.stack import Credentials, Home
 class StackRecord:
     """What the supervisor of this pid has started.
 
-    `services` maps name to (pid or None, port); `failure` is why it gave up, with the exit status that tells its kind.
+    `services` maps name to (pid or None, port), `drained` are those that ended because somebody asked for it; `failure`
+    is why it gave up, with the exit status that tells its kind.
     """
 
     supervisor: int = 0
@@ -29,6 +31,7 @@ class StackRecord:
     clearml_api: str = ""
     clearml_files: str = ""
     services: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    drained: tuple[str, ...] = ()
     failure: str = ""
     failure_status: int = 0
 
@@ -47,7 +50,36 @@ def read_record(home: Home) -> StackRecord | None:
     except FileNotFoundError:
         return None
     services = {name: (pid, port) for name, (pid, port) in content.pop("services").items()}
-    return StackRecord(**content, services=services)
+    return StackRecord(**{**content, "drained": tuple(content.get("drained", ()))}, services=services)
+
+
+def ask_to_drain(home: Home, name: str, pid: int) -> None:
+    """Note that the end of this process, with status 0, will be wanted; then tell the process (SIGUSR1).
+
+    Raises ProcessLookupError where it has gone.
+    """
+    request = _drain_request(home, name)
+    request.write_text(str(pid), encoding="ascii")
+    try:
+        os.kill(pid, signal.SIGUSR1)
+    except ProcessLookupError:
+        request.unlink(missing_ok=True)
+        raise
+
+
+def take_drain_request(home: Home, name: str, pid: int) -> bool:
+    """Whether the end of this process was asked for by a drain; the note is gone afterwards."""
+    request = _drain_request(home, name)
+    try:
+        wanted = request.read_text(encoding="ascii") == str(pid)
+    except FileNotFoundError:
+        return False
+    request.unlink(missing_ok=True)
+    return wanted
+
+
+def _drain_request(home: Home, name: str) -> Path:
+    return home.state / f"{name}.drain"
 
 
 def read_or_make_credentials(home: Home) -> Credentials:

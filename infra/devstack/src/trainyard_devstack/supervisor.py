@@ -24,6 +24,7 @@ from trainyard_devstack.home_files import (
     read_or_make_credentials,
     rotate_log,
     supervisor_lock,
+    take_drain_request,
     write_record,
 )
 from trainyard_devstack.kafka_broker import EmbeddedKafka
@@ -61,6 +62,7 @@ class _Watched:
     child: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     restart: Restart = NEVER_DIED
+    drained: bool = False
 
 
 class Supervisor:
@@ -82,6 +84,7 @@ class Supervisor:
         self._watched: list[_Watched] = []
         self._record = StackRecord(os.getpid())
         self._stopping = False
+        self._resuming = False
 
     def run(self) -> None:
         """Start everything, keep it alive until SIGTERM or SIGINT, end everything.
@@ -185,6 +188,9 @@ class Supervisor:
             while _drained(wake):
                 continue
             now = time.monotonic()
+            if self._resuming:
+                self._resuming = False
+                self._resume()
             for watched in self._watched:
                 if not self._stopping:
                     self._look_after(watched, now)
@@ -195,8 +201,15 @@ class Supervisor:
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         if watched.child is not None and watched.child.poll() is not None:
+            pid = watched.child.pid
             status = end_child(watched.child, grace_s=0)  # its group, too
             watched.child = None
+            if status == 0 and take_drain_request(self._home, watched.name, pid):
+                watched.drained = True
+                self._notify(f"{watched.name} is drained; `trainyard up` starts it again.")
+                self._record = replace(self._record, drained=(*self._record.drained, watched.name))
+                self._note(watched.name, None, self._record.services[watched.name][1])
+                return
             watched.restart = after_death(watched.restart.deaths, watched.started_s, now)
             self._notify(
                 f"{watched.name} ended with status {status}; it is started again. Its log: "
@@ -204,12 +217,20 @@ class Supervisor:
             )
             if watched.name in self._record.services:
                 self._note(watched.name, None, self._record.services[watched.name][1])
-        if watched.child is None and now >= watched.restart.not_before_s:
+        if watched.child is None and not watched.drained and now >= watched.restart.not_before_s:
             try:
                 self._begin(watched)
             except DevstackError as error:
                 watched.restart = after_death(watched.restart.deaths, now, now)
                 self._notify(f"{watched.name} could not be started again: {error}")
+
+    def _resume(self) -> None:
+        """What was drained is started again."""
+        for watched in self._watched:
+            if watched.drained:
+                watched.drained, watched.restart = False, NEVER_DIED
+        self._record = replace(self._record, drained=())
+        write_record(self._home, self._record)
 
     def _end(self, kafka: EmbeddedKafka) -> None:
         """Services first and all at once, so that they can still say good-bye; Kafka last."""
@@ -228,7 +249,8 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:
-        """SIGTERM and SIGINT stop us; these and a child's death make the returned socket readable."""
+        """SIGTERM and SIGINT stop us, SIGUSR1 starts again what was drained; these and a child's death make the
+        returned socket readable."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -240,7 +262,11 @@ class Supervisor:
             if not self._record.services:  # still starting: leave the waits at once
                 raise Interrupted
 
+        def resume(_number: int, _frame: object) -> None:
+            self._resuming = True
+
         before = {
+            signal.SIGUSR1: signal.signal(signal.SIGUSR1, resume),
             signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
             signal.SIGINT: signal.signal(signal.SIGINT, stop),
             signal.SIGCHLD: signal.signal(signal.SIGCHLD, lambda _number, _frame: None),

@@ -23,6 +23,7 @@ from trainyard_submitter.cli.shared import (
     exit_with,
     follow,
     full_id,
+    is_quiet,
     note,
     print_json,
     reported,
@@ -149,7 +150,7 @@ def watch(
 
 def _end(client: Client, submission: Submission, timeout_s: float | None, as_json: bool) -> None:
     """Follow a submission to its end, print it, and exit with what its end means."""
-    state = wait(client, submission, timeout_s, as_json)
+    state = wait(client, submission, timeout_s, quiet=is_quiet(as_json))
     if as_json:
         print_json(runs_view.run_json(state) | {"event_id": submission.event_id})
     else:

@@ -21,6 +21,7 @@ from trainyard_submitter.cli.shared import (
     connected,
     exit_with,
     full_id,
+    is_quiet,
     note,
     print_json,
     reported,
@@ -105,7 +106,7 @@ def retry(
                 typer.echo(submission.run_id)
                 note(f"tries {old} again; follow it with `trainyard runs watch {submission.run_id[:8]}`")
             return
-        state = wait(client, submission, timeout_s, as_json)
+        state = wait(client, submission, timeout_s, quiet=is_quiet(as_json))
         if as_json:
             print_json(runs_view.run_json(state) | {"retry_of": old})
         else:

@@ -85,13 +85,13 @@ def train(
                 else:
                     _show_event(prepared, sys.stdout)
                 return
-            sent = _upload(file, settings, quiet=as_json and not sys.stderr.isatty())
+            sent = _upload(file, settings)
             if sent != prepared.request.dataset.uri:
                 prepared = _prepared(client, wish, found, file, sent)
             note("this event asks for the run (send it yourself: any Kafka client, topic runs.requested):")
             _show_event(prepared, sys.stderr)
             submission = client.publish(prepared)
-            state = wait(client, submission, timeout_s, as_json)
+            state = wait(client, submission, timeout_s, quiet=False)
     if as_json:
         print_json(
             runs_view.run_json(state)
@@ -146,12 +146,10 @@ def _with_stack(up: bool, known: Any, bootstrap: str | None, topic_prefix: str |
     return found
 
 
-def _upload(file: Path, settings: ClearMLSettings, *, quiet: bool) -> str:
+def _upload(file: Path, settings: ClearMLSettings) -> str:
     from trainyard_submitter.cli.render import TransferBar, console_for
     from trainyard_submitter.uploads import upload_file
 
-    if quiet:
-        return upload_file(file, clearml=settings).uri
     with TransferBar(console_for(sys.stderr), f"uploading {printable(file.name, 40)}") as bar:
         uploaded = upload_file(file, clearml=settings, on_progress=bar.show)
     if not uploaded.sent:

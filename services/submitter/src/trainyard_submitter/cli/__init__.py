@@ -1,9 +1,10 @@
 """The `trainyard` command: a thin root that imports only the command that was asked for.
 
 Every package adds its commands in the entry-point group `trainyard.commands`: `name = "package.commands:object"`, where
-the object is a typer.Typer app or a click command. Exit statuses: 0 done, 1 a run waited for did not complete, 2 usage,
-3 invalid input, 4 not allowed, 5 unavailable, 6 conflict, 78 configuration, 130 interrupted, 141 the reader has gone.
-An exception with an `exit_code` is shown as one sentence and ends with that status; any other is a defect, and traced.
+the object is a typer.Typer app or a click command; `name.part` is the command `trainyard name part`. Exit statuses: 0
+done, 1 a run waited for did not complete, 2 usage, 3 invalid input, 4 not allowed, 5 unavailable, 6 conflict or ended,
+78 configuration, 130 interrupted, 141 the reader has gone. An exception with an `exit_code` is shown as one sentence
+and ends with that status; any other is a defect, and traced.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
+
+from trainyard_submitter.cli import completion
 
 GROUP = "trainyard.commands"
 EXIT_USAGE = 2
@@ -59,6 +62,10 @@ def _dispatch(given: list[str], commands: Mapping[str, EntryPoint]) -> int:
         _print(_help(commands))
         return 0 if given else EXIT_USAGE
     name, rest = given[0], given[1:]
+    if name in completion.OPTIONS:
+        return completion.run(name, rest, commands)
+    if rest and f"{name}.{rest[0]}" in commands:
+        name, rest = f"{name}.{rest[0]}", rest[1:]
     if name in ("-V", "--version"):
         _print(f"trainyard {version('trainyard-submitter')}")
         return 0
@@ -71,7 +78,9 @@ def _dispatch(given: list[str], commands: Mapping[str, EntryPoint]) -> int:
 def _run(name: str, loaded: Any, rest: list[str]) -> int:
     """Run a typer app or a click command. Typer brings a click of its own, so errors are told by their shape."""
     try:
-        result = _as_command(loaded).main(args=rest, prog_name=f"trainyard {name}", standalone_mode=False)
+        result = as_command(loaded).main(
+            args=rest, prog_name=f"trainyard {name.replace('.', ' ')}", standalone_mode=False
+        )
     except SystemExit as ending:
         if isinstance(ending.code, str):
             _complain(ending.code)
@@ -91,7 +100,8 @@ def _run(name: str, loaded: Any, rest: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _as_command(loaded: Any) -> Any:
+def as_command(loaded: Any) -> Any:
+    """The click command of a typer app, or of itself."""
     if hasattr(loaded, "registered_commands"):
         import typer.main
 
@@ -100,7 +110,7 @@ def _as_command(loaded: Any) -> Any:
 
 
 def _help(commands: Mapping[str, EntryPoint]) -> str:
-    rows = {name: _summary(point) for name, point in commands.items()} | LAUNCHER_COMMANDS
+    rows = {name.replace(".", " "): _summary(point) for name, point in commands.items()} | LAUNCHER_COMMANDS
     width = max(len(name) for name in rows)
     lines = [f"  {name:<{width}}  {rows[name]}" for name in sorted(rows)]
     return "\n".join(
@@ -112,6 +122,7 @@ def _help(commands: Mapping[str, EntryPoint]) -> str:
             "Commands:",
             *lines,
             "",
+            "`trainyard --install-completion` completes all this in your shell (--show-completion prints how).",
             "`trainyard COMMAND --help` tells more. Start with `./trainyard demo`.",
         ]
     )
@@ -120,14 +131,14 @@ def _help(commands: Mapping[str, EntryPoint]) -> str:
 def _summary(point: EntryPoint) -> str:
     """The first sentence of a command's help."""
     try:
-        text = str(_as_command(point.load()).help or "")
+        text = str(as_command(point.load()).help or "")
     except ImportError as error:
         return f"(not usable here: {error})"
     return text.strip().split("\n")[0]
 
 
 def _unknown(name: str, commands: Mapping[str, EntryPoint]) -> str:
-    known = sorted([*commands, *LAUNCHER_COMMANDS])
+    known = sorted([*(name.replace(".", " ") for name in commands), *LAUNCHER_COMMANDS])
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     return f"There is no command `{name}`.{hint} Known commands: {', '.join(known)}."

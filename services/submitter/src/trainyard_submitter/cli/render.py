@@ -112,15 +112,19 @@ class EventPrinter:
         before = f"{label}  " if label else ""
         self._console.print(Text.assemble((clock, "dim"), "  ", (before, "bold"), text), overflow="fold")
 
-    def _update(self) -> None:
-        if self._status is None:
-            return
+    @property
+    def live(self) -> Table:
+        """The line below the events: the latest progress of each run, with a bar where its total is known."""
         live = Table.grid(padding=(0, 1))
         for label, text in self._progress.items() or (("", "waiting"),):
             done, total = self._bars.get(label, (0.0, 0.0))
             bar = ProgressBar(total=total, completed=done, width=_BAR_WIDTH) if total > 0 else Text("")
             live.add_row(Text(f"{label}: {text}" if label else text, no_wrap=True, overflow="ellipsis"), bar)
-        self._status.update(live)
+        return live
+
+    def _update(self) -> None:
+        if self._status is not None:
+            self._status.update(self.live)
 
 
 class TransferBar:

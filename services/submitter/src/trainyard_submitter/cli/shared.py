@@ -87,10 +87,15 @@ def note(sentence: str) -> None:
     sys.stderr.flush()
 
 
-def wait(client: Client, submission: Submission, timeout_s: float | None, as_json: bool) -> RunState:
-    """Follow a submission to its end and return that. Whoever asked for JSON and has no terminal sees no events."""
+def is_quiet(as_json: bool) -> bool:
+    """True where nobody reads events: whoever asks for JSON and has no terminal is a program."""
+    return as_json and not sys.stderr.isatty()
+
+
+def wait(client: Client, submission: Submission, timeout_s: float | None, *, quiet: bool) -> RunState:
+    """Follow a submission to its end and return that; its events go to standard error unless `quiet`."""
     try:
-        if as_json and not sys.stderr.isatty():
+        if quiet:
             state: RunState | None = client.wait(submission, timeout_s=timeout_s)
         else:
             state = follow(client, submission, timeout_s, sys.stderr)
@@ -123,7 +128,12 @@ class Patience:
         self._state: RunState | None = None
         self._heard = threading.Event()
         self._over = False
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._watch, name=f"patience-{id(self)}", daemon=True)
+
+    @property
+    def thread_name(self) -> str:
+        """Of the thread that watches; it ends with the block."""
+        return self._thread.name
 
     def __enter__(self) -> Patience:
         self._thread.start()
