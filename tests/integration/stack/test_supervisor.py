@@ -112,8 +112,7 @@ def test_the_status_document_has_exactly_the_promised_shape(stack: Running) -> N
     assert set(document["clearml"]) == {"api", "files", "access_key", "secret_key"}
     assert list(document["services"]) == ["dispatcher", "trainer-worker", "stats"]
     for service in document["services"].values():
-        assert set(service) == {"pid", "ready", "drained", "address"}
-        assert service["drained"] is False
+        assert set(service) == {"pid", "ready", "address"}
         with urllib.request.urlopen(service["address"]) as answer:
             assert json.load(answer)["pid"] == service["pid"]
 

@@ -81,7 +81,7 @@ class StackStatus:
                 name: {
                     "pid": service.pid,
                     "ready": service.ready,
-                    "drained": service.drained,
+                    **({"drained": True} if service.drained else {}),
                     "address": service.address,
                 }
                 for name, service in self.services.items()
