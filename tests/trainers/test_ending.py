@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,19 @@ def wait_until_gone(pids: list[int], limit_s: float) -> list[int]:
     return alive
 
 
+def training_family(pids_of: Callable[[], list[int]], limit_s: float = 20.0) -> list[int]:
+    """The pids of the training process and its verifier, which starts beside the fit and not before it."""
+    deadline = time.monotonic() + limit_s
+    while len(pids := pids_of()) < 2:
+        assert time.monotonic() < deadline, f"the training process and its verifier: {pids}"
+        time.sleep(0.01)
+    return pids
+
+
+def descendants(pid: int) -> list[int]:
+    return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+
+
 @pytest.mark.parametrize(
     "request_body", [LONG_FLAML, LONG_SKLEARN, LONG_AUTOGLUON], ids=["flaml", "sklearn", "autogluon"]
 )
@@ -58,7 +72,7 @@ def test_a_stop_in_the_middle_of_a_fit_takes_less_than_two_seconds(
         async for event in child.events():
             fitting = fitting or event == PhaseStarted(Phase.FIT)
             if fitting and not pids and (isinstance(event, Progress) or request_body is LONG_SKLEARN):
-                pids = [child.pid, *(p.pid for p in psutil.Process(child.pid).children(recursive=True))]
+                pids = training_family(lambda: [child.pid, *descendants(child.pid)])
                 started = time.monotonic()
                 await child.stop(Reason.USER)
                 seconds = time.monotonic() - started
@@ -95,7 +109,7 @@ def test_a_killed_parent_takes_its_training_with_it(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "fitting\n"
-        pids = [p.pid for p in psutil.Process(parent.pid).children(recursive=True)]
+        pids = training_family(lambda: descendants(parent.pid))
         assert len(pids) == 2
         os.kill(parent.pid, signal.SIGKILL)
         assert wait_until_gone(pids, 2) == []

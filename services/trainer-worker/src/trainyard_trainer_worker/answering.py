@@ -9,7 +9,16 @@ from typing import Any
 from trainyard_runtime.logs import bound, get_logger
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.lease import Lease
-from trainyard_trainer_worker.ports import ClaimVoid, Ending, Job, Publisher, PublishFailed, Training
+from trainyard_trainer_worker.ports import (
+    ClaimVoid,
+    Ending,
+    Job,
+    Publisher,
+    PublishFailed,
+    TasksRefused,
+    TasksUnavailable,
+    Training,
+)
 from trainyard_trainer_worker.spec import Detail, Failed, Outcome, Succeeded
 
 
@@ -30,7 +39,7 @@ class AnsweringTraining:
 
 
 class AnsweringPublisher:
-    """`Publisher` that raises PublishFailed(internal) where the inner one raises anything else."""
+    """`Publisher` that fails in the words of its port, whatever the inner one raises."""
 
     def __init__(self, inner: Publisher, over: Callable[[Job], Awaitable[None]]) -> None:
         """`over` is awaited when there is nothing more to publish, however it ended."""
@@ -38,8 +47,14 @@ class AnsweringPublisher:
         self._over = over
 
     async def reveal(self, results: Mapping[str, Any]) -> None:
-        """See ports.Publisher."""
-        await self._inner.reveal(results)
+        """See ports.Publisher. What breaks is refused: an outcome that has won must not stop the worker."""
+        try:
+            await self._inner.reveal(results)
+        except (TasksRefused, TasksUnavailable, Ending):
+            raise
+        except Exception as error:
+            get_logger().error("the model was not shown", action="reveal", exc_info=error)
+            raise TasksRefused(f"the worker broke while showing the model: {type(error).__name__}") from error
 
     async def publish(self, job: Job, outcome: Succeeded, lease: Lease) -> Mapping[str, Any]:
         """See ports.Publisher."""
