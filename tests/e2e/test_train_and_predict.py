@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import io
 import json
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ROOT, Stack
+from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 KINDS = {0: "small", 1: "large"}
@@ -32,15 +35,14 @@ def home(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.fixture
-def trainyard(stack: Stack, home: Path) -> Run:
-    """The launcher, started in that home by a user who has no more than that."""
+def launcher(home: Path, stack_home: Path) -> Run:
+    """`./trainyard`, started in `home` by a user who has no more than that."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return subprocess.run(
             [str(ROOT / "trainyard"), *arguments],
-            env={**kept, "HOME": str(home), "TRAINYARD_HOME": str(stack.home)},
+            env={**kept, "HOME": str(home), "TRAINYARD_HOME": str(stack_home)},
             cwd=home,
             capture_output=True,
             text=True,
@@ -49,6 +51,12 @@ def trainyard(stack: Stack, home: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def trainyard(stack: Stack, home: Path) -> Run:
+    """The launcher, which finds the running stack."""
+    return launcher(home, stack.home)
 
 
 def test_a_file_in_the_home_folder_becomes_a_model_that_predicts_by_the_classes_names(
@@ -91,6 +99,57 @@ def test_a_file_in_the_home_folder_becomes_a_model_that_predicts_by_the_classes_
     assert trainyard("runs", "cancel", answer["run_id"]).returncode == 6
 
 
+def accepted(stack: Stack, run_name: str) -> str:
+    """The id of the run of this name, once it is accepted."""
+    deadline = time.monotonic() + 60
+    while True:
+        for record in stack.records("runs.lifecycle"):
+            data = record["data"]
+            if record["type"] == "trainyard.run.accepted" and data["request"]["run_name"] == run_name:
+                return str(data["run_id"])
+        assert time.monotonic() < deadline, f"{run_name} was not accepted"
+        time.sleep(0.2)
+
+
+def test_the_console_of_an_autogluon_run_is_followed_to_its_end_and_its_model_predicts(
+    trainyard: Run, stack: Stack, run_name: str
+) -> None:
+    arguments = ("train", "my.csv", "--label", "kind", "--trainer", "autogluon", "--time", "10", "--name", run_name)
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        training = beside.submit(trainyard, *arguments, "--json")
+        run_id = accepted(stack, run_name)
+        followed = trainyard("runs", "logs", run_id, "--follow", "--json")
+        done = training.result()
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "completed"), done.stderr
+    assert followed.returncode == 0, followed.stderr
+    lines = [json.loads(line)["line"] for line in followed.stdout.splitlines()]
+    assert any("AutoGluon training complete" in line for line in lines)
+    whole = [json.loads(line)["line"] for line in trainyard("runs", "logs", run_id, "--json").stdout.splitlines()]
+    assert lines == whole, "following loses no line and doubles none"
+
+    said = trainyard("predict", run_id, "new.csv")
+    assert said.returncode == 0, said.stderr
+    assert [row["prediction"] for row in csv.DictReader(io.StringIO(said.stdout))] == ["large", "small", "large"]
+
+
+def test_a_training_that_may_starts_the_stack_that_is_not_there(home: Path, tmp_path: Path) -> None:
+    trainyard = launcher(home, tmp_path / "stack")
+    jars = default_cache_dir(os.environ)
+    ensure_jars(jars, print)
+    (home / ".cache" / "trainyard").mkdir(parents=True)
+    (home / ".cache" / "trainyard" / "jars").symlink_to(jars)  # what a user has who has started a stack before
+    arguments = ("train", "my.csv", "--label", "kind", "--trainer", "sklearn", "--time", "5", "--json")
+    try:
+        lacking = trainyard(*arguments)
+        assert lacking.returncode == 78, lacking.stderr
+        assert "--up" in lacking.stderr
+        done = trainyard(*arguments, "--up")
+        assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "completed"), done.stderr
+        assert trainyard("status", "--json").returncode == 0, "the stack stays"
+    finally:
+        assert trainyard("down").returncode == 0
+
+
 def test_a_dry_run_prints_the_event_and_sends_nothing(trainyard: Run, stack: Stack, run_name: str) -> None:
     done = trainyard("train", "my.csv", "--label", "kind", "--name", run_name, "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -108,11 +167,7 @@ def test_a_wrong_label_is_answered_before_anything_is_sent(trainyard: Run) -> No
 def test_a_run_in_training_is_cancelled_by_a_command(trainyard: Run, stack: Stack, run_name: str) -> None:
     sent = trainyard("train", "my.csv", "--label", "kind", "--time", "120", "--name", run_name, "--timeout", "3")
     assert sent.returncode == 1, sent.stderr
-    (run_id,) = {
-        r["data"]["run_id"]
-        for r in stack.records("runs.lifecycle")
-        if r["type"] == "trainyard.run.accepted" and r["data"]["request"]["run_name"] == run_name
-    }
+    run_id = accepted(stack, run_name)
     done = trainyard("runs", "cancel", run_id, "--message", "enough", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["state"] == "cancelled"

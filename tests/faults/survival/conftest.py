@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -136,13 +137,20 @@ class Survival:
                 process.popen.wait(10)
 
 
-@pytest.fixture
-def survival(
-    kafka_bootstrap: str, topic_prefix: str, clearml_server: ClearMLServer, tmp_path: Path
-) -> Iterator[Survival]:
-    with yard_at(kafka_bootstrap, topic_prefix, clearml_server, tmp_path) as yard:
-        found = Survival(yard, Stage(yard.kafka, clearml_server, tmp_path, yard.queue))
+@contextlib.contextmanager
+def survival_at(bootstrap: str, prefix: str, clearml: ClearMLServer, folder: Path) -> Iterator[Survival]:
+    """A `Survival` on this broker; what it started ends with it."""
+    with yard_at(bootstrap, prefix, clearml, folder) as yard:
+        found = Survival(yard, Stage(yard.kafka, clearml, folder, yard.queue))
         try:
             yield found
         finally:
             found.end_all()
+
+
+@pytest.fixture
+def survival(
+    kafka_bootstrap: str, topic_prefix: str, clearml_server: ClearMLServer, tmp_path: Path
+) -> Iterator[Survival]:
+    with survival_at(kafka_bootstrap, topic_prefix, clearml_server, tmp_path) as found:
+        yield found

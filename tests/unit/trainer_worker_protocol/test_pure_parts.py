@@ -205,6 +205,13 @@ def test_each_slot_has_a_name_of_its_own_and_its_share_of_the_cores(monkeypatch:
     assert settings(monkeypatch, TRAINYARD_WORKER_N_JOBS="5").threads_per_slot() == 5
 
 
+def test_each_slot_has_its_share_of_the_memory_unless_a_limit_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = settings(monkeypatch).memory_limit_per_slot()
+    assert settings(monkeypatch, TRAINYARD_WORKER_SLOTS="4").memory_limit_per_slot() == whole // 4
+    limit = {"TRAINYARD_WORKER_SLOTS": "4", "TRAINYARD_WORKER_MEMORY_LIMIT_BYTES": str(1 << 30)}
+    assert settings(monkeypatch, **limit).memory_limit_per_slot() == 1 << 30
+
+
 def test_two_workers_cannot_share_a_state_folder(tmp_path: Path) -> None:
     chosen = TrainerWorkerSettings(state_dir=tmp_path / "state")
     with own_folders(chosen) as folders:

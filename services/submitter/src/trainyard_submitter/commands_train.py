@@ -135,7 +135,7 @@ def _with_stack(up: bool, known: Any, bootstrap: str | None, topic_prefix: str |
         return settings
     except (ConfigurationError, Unavailable) as error:
         if not up:
-            raise type(error)(f"{error} (`trainyard up --detach` starts a stack here; or give --up)") from error
+            raise type(error)(f"{error} (or give --up, which starts the local stack)") from error
     note("no stack answers; starting one (`trainyard down` ends it)")
     done = subprocess.run(
         [sys.executable, "-m", "trainyard_submitter", "up", "--detach"], stdout=sys.stderr, check=False

@@ -62,7 +62,7 @@ class Attempts:
         self._worker = Worker(name, shared.writer_id, shared.kafka.topic_prefix, settings.default_deadline_s)
         self.outcomes = Outcomes(shared.kafka, shared.writer, shared.outbox, patience)
         runner = AttemptRunner(
-            Bounds(self._work_dir, settings.data_roots, settings.threads_per_slot(), settings.memory_limit_bytes),
+            Bounds(self._work_dir, settings.data_roots, settings.threads_per_slot(), settings.memory_limit_per_slot()),
             self._worker,
             client,
             heartbeat_sender(shared.kafka, shared.writer),

@@ -73,11 +73,12 @@ class TrainerWorkerSettings(ServiceSettings):
         validation_alias="TRAINYARD_WORKER_N_JOBS",
         description="Threads that a training may use; the number of cores divided by the slots if not set.",
     )
-    memory_limit_bytes: int = Field(
-        default_factory=default_memory_limit_bytes,
+    memory_limit_bytes: int | None = Field(
+        default=None,
         ge=64 << 20,
         validation_alias="TRAINYARD_WORKER_MEMORY_LIMIT_BYTES",
-        description="Most private memory of a training's processes together; 80 % of the host's if not set.",
+        description="Most private memory of one training's processes; 80 % of the host's, divided by the slots, if not "
+        "set.",
     )
     preload: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -158,6 +159,10 @@ class TrainerWorkerSettings(ServiceSettings):
     def threads_per_slot(self) -> int:
         """Threads that each training may use."""
         return self.n_jobs if self.n_jobs is not None else max(1, (os.cpu_count() or 1) // self.slots)
+
+    def memory_limit_per_slot(self) -> int:
+        """Bytes of private memory that each training's processes may hold together."""
+        return self.memory_limit_bytes or default_memory_limit_bytes() // self.slots
 
     def slot_names(self) -> tuple[str, ...]:
         """Under which names ClearML shows the slots: the worker's name, then it with `:1`, `:2`, ..."""
