@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -46,10 +47,12 @@ def main() -> int:
         runs.wait_for_the_end({run_id}, options.seconds + 120)
         wait_until(lambda: len(at_work.lines("handle")) == 2, "the run is over", 30)
         tracking_s = own_seconds(at_work.pid) - before_s
-        facts = [e.fact for e in runs.events if e.fact.run_id == run_id and isinstance(e.fact, AttemptSucceeded)]
-    training_s = float(facts[0].results["cpu_seconds"]) if facts else 0.0
+        results: list[Any] = [
+            e.fact.results for e in runs.events if e.fact.run_id == run_id and isinstance(e.fact, AttemptSucceeded)
+        ]
+    training_s = float(results[0]["cpu_seconds"]) if results else 0.0
     share = tracking_s / training_s if training_s else float("inf")
-    ok = bool(facts) and share <= SHARE_BOUND
+    ok = bool(results) and share <= SHARE_BOUND
     figures = {
         "bench": "tracking",
         "time_budget_s": options.seconds,

@@ -53,7 +53,7 @@ def absence(
     }
     kafka = EmbeddedKafka(folder / "kafka")
     with kafka, survival_at(kafka.bootstrap, f"t{uuid.uuid4().hex[:10]}.", server, folder) as survival:
-        survival.dispatcher(**environment)
+        survival.yard.start(ready=True, **environment)
         worker = survival.worker()
         survival.submit(request)
         survival.when("started")
@@ -100,7 +100,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="trainyard-campaign-") as name:
         folder = Path(name)
         with embedded_server(folder / "clearml") as server:
-            seen = absence(server, folder, away_s=options.away_s, budget_s=30, paused=options.paused, environment={})
+            seen = absence(server, folder, away_s=options.away_s, budget_s=120, paused=options.paused, environment={})
     ok = seen.attempt == 1 and seen.lost == 0 and seen.computed_s == 0
     print(json.dumps({"campaign": "broker_away", "paused": options.paused, **asdict(seen), "ok": ok}))
     return 0 if ok else 1

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -46,7 +47,7 @@ async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int,
 
 def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]], python: str = sys.executable) -> None:
     async def main() -> None:
-        server = ForkServer(trainer, python, 1)
+        server = ForkServer(Path(folder), trainer, python, 1)
         try:
             await scenario(server)
         finally:
@@ -54,7 +55,9 @@ def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]],
             await server.close()
             assert pid is None or not psutil.pid_exists(pid)
 
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main())
+        assert not list(Path(folder).iterdir()), "a closed server leaves nothing"
 
 
 def test_a_second_child_needs_no_imports_and_each_says_how_it_ended(tmp_path: Path) -> None:
@@ -182,7 +185,7 @@ def test_what_an_ended_child_left_in_another_session_is_killed_and_nothing_of_on
 
 def test_closing_the_servers_ends_children_that_still_run(tmp_path: Path) -> None:
     async def main() -> None:
-        servers = ForkServers(1, {})
+        servers = ForkServers(tmp_path, 1, {})
         child = await waiting_child(servers.of("sklearn"), tmp_path)
         await servers.close()
         assert await child.wait() == LOST
@@ -199,7 +202,7 @@ def test_an_interpreter_that_does_not_exist_or_has_no_trainyard_is_unavailable_a
     bare.chmod(0o755)
 
     async def main() -> None:
-        servers = ForkServers(1, {"flaml": tmp_path / "absent", "autogluon": bare})
+        servers = ForkServers(tmp_path, 1, {"flaml": tmp_path / "absent", "autogluon": bare})
         try:
             for trainer in ("flaml", "autogluon"):
                 with pytest.raises(ForkServerUnavailable, match=trainer):

@@ -100,7 +100,9 @@ class ForkedChild:
 class ForkServer:
     """One server process for one trainer."""
 
-    def __init__(self, trainer: str, python: str, n_jobs: int) -> None:
+    def __init__(self, folder: Path, trainer: str, python: str, n_jobs: int) -> None:
+        """`folder` is the worker's, cleared at its start: a killed one leaves the server's own folder in it."""
+        self._parent_folder = folder
         self._trainer = trainer
         self._python = python
         self._n_jobs = n_jobs
@@ -170,7 +172,7 @@ class ForkServer:
     async def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self._folder = tempfile.TemporaryDirectory(prefix="trainyard-fork-")
+        self._folder = tempfile.TemporaryDirectory(prefix="fork-", dir=self._parent_folder)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 self._python,
@@ -253,9 +255,10 @@ class ForkServer:
 
 
 class ForkServers:
-    """All of a worker's. `pythons` maps a trainer to the interpreter that has its libraries; else it is ours."""
+    """All of a worker's, in its `folder`. `pythons`: interpreters that have a trainer's libraries; else it is ours."""
 
-    def __init__(self, n_jobs: int, pythons: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Path, n_jobs: int, pythons: Mapping[str, Path]) -> None:
+        self._folder = folder
         self._n_jobs = n_jobs
         self._pythons = pythons
         self._servers: dict[str, ForkServer] = {}
@@ -264,7 +267,7 @@ class ForkServers:
         """The server of a trainer; it is not started by this."""
         if trainer not in self._servers:
             python = str(self._pythons.get(trainer, sys.executable))
-            self._servers[trainer] = ForkServer(trainer, python, self._n_jobs)
+            self._servers[trainer] = ForkServer(self._folder, trainer, python, self._n_jobs)
         return self._servers[trainer]
 
     async def preload(self, trainers: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ async def wired(
         writer, reader = LogWriter(kafka, client_id=CLIENT_ID), LogReader(kafka, client_id=CLIENT_ID)
         stack.push_async_callback(writer.stop)
         stack.push_async_callback(reader.stop)
-        fork_servers = ForkServers(settings.threads_per_slot(), settings.trainer_pythons)
+        fork_servers = ForkServers(folders.work, settings.threads_per_slot(), settings.trainer_pythons)
         stack.push_async_callback(fork_servers.close)
         news = News(kafka, settings.queues)
         shared = Shared(
