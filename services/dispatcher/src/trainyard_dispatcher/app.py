@@ -24,6 +24,7 @@ from trainyard_dispatcher.planner_loop import PlannerLoop
 from trainyard_dispatcher.ports import NotDone, OutcomeUnknown, Refused
 from trainyard_dispatcher.run_index import RunIndex
 from trainyard_dispatcher.settings import DispatcherSettings
+from trainyard_dispatcher.standstill import Positions, StandstillWatch
 from trainyard_dispatcher.state_codec import FOLD_VERSION
 from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLSettings
@@ -32,8 +33,7 @@ from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.faststream_broker import Subscription
-from trainyard_runtime.kafka.progress import ProgressWatch, lag
-from trainyard_runtime.kafka.records import LogError, LogUnavailable, Record
+from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
@@ -49,17 +49,11 @@ RUN_TOPICS = (
     TopicName.RUNS_COMPLETED,
 )
 PROBE_EVERY_S = 10.0
-WATCH_EVERY_S = 15.0
-STUCK_S = 90.0
 _RETRY_S = 1.0
 
 
 class TopicsUnfitError(RuntimeError):
     """The topics are not as this process needs them: starting would lose or misplace records."""
-
-
-class StuckError(RuntimeError):
-    """A consumer got nothing for too long although there is more."""
 
 
 class Dispatcher:
@@ -186,12 +180,18 @@ class Dispatcher:
         for subscription in (folding, taking, obeying, copying, electing):
             stack.push_async_callback(subscription.stop)
             await subscription.start()
+        consumers: dict[str, tuple[str, Positions]] = {
+            "fold": (lifecycle, index.positions),
+            "intake": (kafka.topic(TopicName.RUNS_REQUESTED), taking.positions),
+            "commands": (kafka.topic(TopicName.RUNS_COMMANDS), obeying.positions),
+            "completed_copier": (lifecycle, copying.positions),
+        }
         async with asyncio.TaskGroup() as group:
             group.create_task(self._plan(planner, tasks, routing.queues))
             group.create_task(index.keep_flushing())
             group.create_task(self._probe(clearml))
             group.create_task(HeartbeatWatch(kafka, reader, vigil, steady).run())
-            group.create_task(self._watch(reader, index, lifecycle, taking, copying))
+            group.create_task(StandstillWatch(consumers, reader.end_offsets, self.metrics).run())
             await index.reached(ends)
             self._checks["fold"] = "ok"
 
@@ -279,33 +279,6 @@ class Dispatcher:
                 self._checks["clearml"] = "ok"
                 self.metrics.clearml_up.set(1)
                 await asyncio.sleep(PROBE_EVERY_S)
-
-    async def _watch(
-        self, reader: LogReader, index: RunIndex, lifecycle: str, taking: Subscription, copying: Subscription
-    ) -> None:
-        """End this process where a consumer stands still behind the log's end: a new one gets on."""
-        requested = self._kafka.topic(TopicName.RUNS_REQUESTED)
-        watches = {name: ProgressWatch(STUCK_S) for name in ("fold", "intake", "completed_copier")}
-        while True:
-            await asyncio.sleep(WATCH_EVERY_S)
-            try:
-                ends = {
-                    (topic, partition): offset
-                    for topic in (requested, lifecycle)
-                    for partition, offset in (await reader.end_offsets(topic)).items()
-                }
-            except LogError:
-                continue  # while the log is away nobody is stuck
-            positions = {
-                "fold": {(lifecycle, partition): offset for partition, offset in index.next_offsets.items()},
-                "intake": await taking.positions(),
-                "completed_copier": await copying.positions(),
-            }
-            for name, watch in watches.items():
-                self.metrics.lag.labels(name).set(lag(positions[name], ends))
-                stuck = watch.stuck(positions[name], ends, time.monotonic())
-                if stuck:
-                    raise StuckError(f"{name} has stood still for {STUCK_S:g} s behind the end of {stuck[:3]}")
 
     def _fail(self, error: BaseException) -> None:
         if not self._failure.done():

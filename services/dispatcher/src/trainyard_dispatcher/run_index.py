@@ -75,6 +75,10 @@ class RunIndex:
         """Per partition the next offset to fold."""
         return self._next
 
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """The same by topic and partition, as a subscription tells it."""
+        return {(self._topic, partition): offset for partition, offset in self._next.items()}
+
     def state_of(self, run_id: str) -> RunState | None:
         """A run's state, also one that left memory."""
         state = self._states.get(run_id)

@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from trainyard_runtime.failpoints import failpoint
-from trainyard_runtime.kafka.address import Address
-from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable
 from trainyard_runtime.kafka.sync_client import Position, SyncPublisher, SyncReader
 from trainyard_schemas.codec import printable
 from trainyard_schemas.ids import Origin, partition_of
@@ -25,8 +23,9 @@ from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_schemas.vocabulary import CommandName, RunPhase
 from trainyard_submitter.connection import resolve
-from trainyard_submitter.errors import Conflict, NotAllowed, OutcomeUnknown, RunUnknown, Unavailable, WaitTimeout
+from trainyard_submitter.errors import Conflict, RunUnknown, WaitTimeout
 from trainyard_submitter.following import Answer, Followed, Watch, fold_runs
+from trainyard_submitter.log_access import OpenReader, publish
 from trainyard_submitter.ordering import Order, order, refuse_ended, retry_request
 from trainyard_submitter.submission import Prepared, Submission, prepare, submission_of
 
@@ -256,31 +255,9 @@ class Client:
         return given.command_id
 
     def _publish(self, prepared: Prepared | Order, name: TopicName = TopicName.RUNS_REQUESTED) -> Origin:
-        topic = self._topic(name)
-        deadline = time.monotonic() + self._timeout_s
         if self._publisher is None:
             self._publisher = SyncPublisher(self._address, timeout_s=self._timeout_s)
-        sent = False
-        while True:
-            try:
-                return self._publisher.publish(
-                    topic,
-                    prepared.value,
-                    prepared.headers,
-                    key=prepared.run_id.encode(),
-                    partition=partition_of(prepared.run_id, RUN_PARTITIONS),
-                    on_sent=_sent,
-                )
-            except AppendUnknown as error:
-                sent = True
-                if time.monotonic() >= deadline:
-                    raise _unknown(error, prepared) from error
-            except LogUnavailable as error:
-                if sent:
-                    raise _unknown(error, prepared) from error
-                raise Unavailable(f"{error}; nothing was sent") from error
-            except LogRefused as error:
-                raise NotAllowed(str(error)) from error
+        return publish(self._publisher, self._topic(name), prepared, timeout_s=self._timeout_s)
 
     def _events(
         self, watches: Sequence[Watch], runs: Sequence[Submission | str], *, timeout_s: float | None, progress: bool
@@ -327,46 +304,13 @@ class Client:
     def _topic(self, name: TopicName) -> str:
         return f"{self._prefix}{name.value}"
 
-    def _reader(self) -> _OpenReader:
-        return _OpenReader(self._address, self._timeout_s)
+    def _reader(self) -> OpenReader:
+        return OpenReader(self._address, self._timeout_s)
 
 
 def unknown_run(run_id: str) -> RunUnknown:
     """The error that says so."""
     return RunUnknown(f"run {run_id} is not in the log; `trainyard runs list` shows those that are")
-
-
-class _OpenReader:
-    """A reader for the length of one block, whose errors are this package's."""
-
-    def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._reader: SyncReader | None = None
-
-    def __enter__(self) -> SyncReader:
-        try:
-            # Half, so that connecting and the first question end within the promised time together.
-            self._reader = SyncReader(self._address, timeout_s=self._timeout_s / 2)
-        except LogRefused as error:
-            raise NotAllowed(str(error)) from error
-        except LogUnavailable as error:
-            raise Unavailable(str(error)) from error
-        return self._reader
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._reader is not None:
-            self._reader.close()
-        if isinstance(error, LogRefused):
-            raise NotAllowed(str(error)) from error
-        if isinstance(error, LogUnavailable):
-            raise Unavailable(str(error)) from error
-
-
-def _sent() -> None:
-    failpoint("S2")
 
 
 def this_actor() -> str:
@@ -376,13 +320,3 @@ def this_actor() -> str:
     except (KeyError, OSError):  # a user id without an entry, as in many containers
         user = f"uid-{os.getuid()}"
     return printable(f"{user}@{socket.gethostname()}", 128).translate({ord("<"): "?", ord(">"): "?"})
-
-
-def _unknown(error: Exception, prepared: Prepared | Order) -> OutcomeUnknown:
-    if isinstance(prepared, Order):
-        repeat = f"look at run {prepared.run_id}, and give the order again"
-    elif prepared.keyed:
-        repeat = "send it again with the same idempotency key"
-    else:
-        repeat = f"look for run {prepared.run_id}"
-    return OutcomeUnknown(f"{error}; the request may have arrived all the same: {repeat}", prepared.run_id)
