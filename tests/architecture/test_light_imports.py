@@ -27,8 +27,8 @@ def _loaded(module: str) -> set[str]:
         ("trainyard_schemas.upcasting", set()),
         ("trainyard_submitter", {"kafka"}),
         ("trainyard_submitter.cli", {"kafka"}),
-        ("trainyard_trainer_worker.app", {"aiokafka", "structlog", "rich"}),
-        ("trainyard_stats.app", {"aiokafka", "structlog", "rich"}),
+        ("trainyard_trainer_worker.app", {"aiokafka", "structlog"}),
+        ("trainyard_stats.app", {"aiokafka", "structlog"}),
     ],
 )
 def test_a_module_imports_nothing_heavier_than_it_must(module: str, allowed: set[str]) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
-
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, log_event, scalar_event
+from trainyard_runtime.logs import get_logger
 from trainyard_trainer_worker.tracking_buffer import Batch, Point, TrackingBuffer
 
 FLUSH_EVERY_S: Final = 1.0
@@ -24,7 +23,7 @@ HURRIED_CLOSING_S: Final = 0.2
 
 CLOSING_PAUSE_S: Final = 0.2
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(component="reporting")
 
 
 class ClearMLReporting:
@@ -61,7 +60,7 @@ class ClearMLReporting:
             return
         done, _ = await asyncio.wait([self._loop_task], timeout=self._closing_s)
         if not done:
-            _log.warning("tracking_incomplete", task_id=self._task_id)
+            _log.warning("console and scalars not all told", action="report", task_id=self._task_id)
             self._loop_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loop_task
@@ -102,9 +101,9 @@ class ClearMLReporting:
         try:
             await self._client.add_events(self._events(batch))
         except ClearMLRefused as refusal:
-            _log.warning("tracking_refused", task_id=self._task_id, error=str(refusal))
+            _log.warning("console and scalars refused", action="report", task_id=self._task_id, error=str(refusal))
         except ClearMLError as problem:
-            _log.warning("tracking_failed", task_id=self._task_id, error=str(problem))
+            _log.warning("console and scalars not told yet", action="report", task_id=self._task_id, error=str(problem))
             self._unsent = batch
             return False
         self._unsent = None
