@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker import trainers
 from trainyard_trainer_worker.spec import AttemptError
 from trainyard_trainer_worker.trainers.base import FitTask
-from trainyard_trainer_worker.trainers.sklearn import next_size
+from trainyard_trainer_worker.trainers.sklearn import next_iterations, next_size
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import METRICS
 from trainyard_trainer_worker.training.frames import Column, Ints
@@ -132,8 +134,8 @@ def test_settings_that_scikit_learn_refuses_are_the_requests_fault(extras: dict[
 @pytest.mark.parametrize(
     ("size", "total", "spent_s", "expected"),
     [
-        (0, 100, 0.0, 10),  # the speed is not known yet
-        (0, 100_000, 0.0, 10),
+        (0, 100, 0.0, 2),  # the speed is not known yet
+        (0, 100_000, 0.0, 2),
         (0, 5, 0.0, 1),
         (10, 100, 0.1, 20),  # plenty of time: a tenth more
         (95, 100, 0.1, 100),
@@ -145,3 +147,58 @@ def test_an_ensemble_grows_no_further_than_the_time_left_allows(
     size: int, total: int, spent_s: float, expected: int
 ) -> None:
     assert next_size(size, total, spent_s, budget_s=30.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "spent_s", "expected"),
+    [
+        (0, 1_000, 0.0, 10),
+        (0, 3, 0.0, 3),
+        (10, 1_000, 0.1, 10),  # plenty of time: as many again
+        (320, 1_000, 0.1, 320),
+        (640, 1_000, 0.1, 360),
+        (100, 100_000, 10.0, 100),
+        (100, 100_000, 25.0, 10),  # 5 s left at 4 iterations a second: half of them
+        (100, 100_000, 31.0, 1),
+    ],
+)
+def test_a_solver_goes_on_no_further_than_the_time_left_allows(
+    done: int, total: int, spent_s: float, expected: int
+) -> None:
+    assert next_iterations(done, total, spent_s, budget_s=30.0) == expected
+
+
+def logreg(params: dict[str, Any], budget_s: float) -> tuple[Any, list[str], FitTask]:
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame(draw.normal(size=(400, 12)), columns=[f"c{i}" for i in range(12)])
+    target = ((table["c0"] * 3 + table["c1"] ** 2 + draw.normal(size=400)) > 1).to_numpy().astype(np.int64)
+    columns = tuple(Column(name, "number") for name in table.columns)
+    extras = {"estimator": "logreg", "params": params}
+    given = FitTask(table, target, columns, 2, None, METRICS["balanced_accuracy"], budget_s, 7, 2, extras, Path())
+    emitter = Emitter(None)
+    fitted = trainers.load("sklearn").fit(given, emitter)
+    return fitted.pipeline, emitter.warnings, given
+
+
+def test_a_solver_that_is_fitted_in_steps_finds_what_it_finds_in_one() -> None:
+    pipeline, warned, given = logreg({"tol": 1e-8}, budget_s=30.0)
+    model = pipeline.named_steps["model"]
+    matrix = pipeline.named_steps["features"].transform(given.features)
+    at_once = LogisticRegression(max_iter=1_000, tol=1e-8).fit(matrix, given.target)
+    np.testing.assert_allclose(model.coef_, at_once.coef_, rtol=1e-3, atol=1e-5)
+    assert warned == []
+    assert (model.max_iter, model.warm_start) == (1_000, False)
+
+
+@pytest.mark.parametrize(
+    ("params", "budget_s", "says"),
+    [
+        ({"solver": "saga", "tol": 1e-300, "max_iter": 10**9}, 0.5, "time_budget_s of 0.5 s was used up"),
+        ({"solver": "saga", "tol": 1e-300, "max_iter": 15}, 30.0, "max_iter of 15 iterations was used up"),
+    ],
+)
+def test_a_solver_that_does_not_converge_stops_and_says_why(params: dict[str, Any], budget_s: float, says: str) -> None:
+    began = time.monotonic()
+    _, warned, _ = logreg(params, budget_s)
+    assert any(says in warning for warning in warned), warned
+    assert time.monotonic() - began < budget_s + 3.0
