@@ -15,7 +15,7 @@ from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker import trainers
 from trainyard_trainer_worker.spec import AttemptError
 from trainyard_trainer_worker.trainers.base import FitTask
-from trainyard_trainer_worker.trainers.sklearn import next_iterations, next_size
+from trainyard_trainer_worker.trainers.sklearn import is_spent, next_iterations, next_size
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import METRICS
 from trainyard_trainer_worker.training.frames import Column, Ints
@@ -70,6 +70,12 @@ def test_flaml_never_runs_with_one_trial_or_without_a_budget() -> None:
     assert settings["max_iter"] == 2
     assert any("max_iter was raised" in warning for warning in warned)
     assert settings["time_budget"] == 3.0
+
+
+def test_flaml_fits_the_best_model_on_all_rows_within_the_budget_or_after_a_search_that_ended_early() -> None:
+    assert flaml_settings({})[0]["retrain_full"] == "budget"
+    assert "retrain_full" not in flaml_settings({"fit_args": {"max_iter": 5}})[0]
+    assert "retrain_full" not in flaml_settings({"fit_args": {"early_stop": True}})[0]
 
 
 @pytest.mark.parametrize(
@@ -134,8 +140,8 @@ def test_settings_that_scikit_learn_refuses_are_the_requests_fault(extras: dict[
 @pytest.mark.parametrize(
     ("size", "total", "spent_s", "expected"),
     [
-        (0, 100, 0.0, 2),  # the speed is not known yet
-        (0, 100_000, 0.0, 2),
+        (0, 100, 0.0, 1),  # the speed is not known yet
+        (0, 100_000, 0.0, 1),
         (0, 5, 0.0, 1),
         (10, 100, 0.1, 20),  # plenty of time: a tenth more
         (95, 100, 0.1, 100),
@@ -166,6 +172,11 @@ def test_a_solver_goes_on_no_further_than_the_time_left_allows(
     done: int, total: int, spent_s: float, expected: int
 ) -> None:
     assert next_iterations(done, total, spent_s, budget_s=30.0) == expected
+
+
+@pytest.mark.parametrize(("done", "spent_s", "spent"), [(2, 18.0, False), (3, 27.0, True), (1, 31.0, True)])
+def test_a_step_that_would_pass_the_budget_is_not_begun(done: int, spent_s: float, spent: bool) -> None:
+    assert is_spent(done, spent_s, budget_s=30.0) is spent
 
 
 def logreg(params: dict[str, Any], budget_s: float) -> tuple[Any, list[str], FitTask]:

@@ -54,8 +54,10 @@ class FlamlTrainer:
         """See `Trainer.fit`. The inner validation is by groups where the split is (cross-validation, T20)."""
         settings, log_name = fit_settings(task, reporter)
         log = task.work_dir / log_name
+        started = time.monotonic()
         features = build_features(task.columns, scale=False)
         matrix = features.fit_transform(task.features, task.target)
+        settings["time_budget"] = max(MIN_BUDGET_S, settings["time_budget"] - (time.monotonic() - started))
         automl: Any = flaml.AutoML()  # type: ignore[attr-defined, no-untyped-call]
         tail = _LogTail(log, task, reporter)
         tail.start()
@@ -125,6 +127,10 @@ def fit_settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str
         settings["max_iter"] = max(MIN_TRIALS, max_iter)
     if args.get("early_stop") is not None:
         settings["early_stop"] = bool(args["early_stop"])
+    if not settings.keys() & {"max_iter", "early_stop"}:
+        # The best model is fitted on all rows in the end. Within the budget, or else 37 s for 30 (200,000 rows); where
+        # something else may end the search, FLAML would leave it out.
+        settings["retrain_full"] = "budget"
     n_splits = _integer(args["n_splits"], "n_splits") if args.get("n_splits") is not None else 5
     if task.groups is not None:
         n_groups = len(set(task.groups.tolist()))

@@ -28,7 +28,7 @@ from trainyard_trainer_worker.training.evaluation import predict, score
 from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 CHUNKS = 10
-FIRST_TREES = 2
+FIRST_TREES = 1
 FIRST_ITERATIONS = 10
 
 
@@ -131,7 +131,7 @@ def _choose(task: FitTask, reporter: Reporter) -> tuple[str, Any]:
 
 
 def next_size(size: int, total: int, spent_s: float, budget_s: float) -> int:
-    """The size that an ensemble of `size` trees grows to next: two trees at first, then a tenth of the total more, but
+    """The size that an ensemble of `size` trees grows to next: one tree at first, then a tenth of the total more, but
     no more than half of the time left is enough for at the speed so far."""
     step = max(1, total // CHUNKS)
     if size == 0:
@@ -148,13 +148,18 @@ def next_iterations(done: int, total: int, spent_s: float, budget_s: float) -> i
     return min(total - done, done, _affordable(done, spent_s, budget_s))
 
 
+def is_spent(done: int, spent_s: float, budget_s: float) -> bool:
+    """Whether one step more would pass the budget, when `done` steps took `spent_s`."""
+    return spent_s + spent_s / done > budget_s
+
+
 def _affordable(done: int, spent_s: float, budget_s: float) -> int:
     """Steps, at least one, that half of the time left is enough for when `done` steps took `spent_s`."""
     return max(1, int((budget_s - spent_s) / 2 * done / max(spent_s, 1e-9)))
 
 
 def _grow(pipeline: Any, task: FitTask, reporter: Reporter) -> None:
-    """Fit an ensemble step by step: progress is seen, and the time budget is kept to within a tree or two."""
+    """Fit an ensemble step by step: progress is seen, and the time budget is kept to within a tree."""
     model = pipeline.named_steps["model"]
     total = _positive(model, "n_estimators")
     started = time.monotonic()
@@ -168,7 +173,7 @@ def _grow(pipeline: Any, task: FitTask, reporter: Reporter) -> None:
         eta_s = spent / size * (total - size)
         _report(pipeline, task, reporter, step=size, total=total, eta_s=eta_s)
         spent = time.monotonic() - started
-        if spent > task.time_budget_s and size < total:
+        if size < total and is_spent(size, spent, task.time_budget_s):
             reporter.warn(f"time_budget_s of {task.time_budget_s:g} s was used up after {size} of {total} trees")
             break
     model.set_params(warm_start=False)
@@ -189,7 +194,7 @@ def _iterate(pipeline: Any, task: FitTask, reporter: Reporter) -> None:
             model.set_params(max_iter=step).fit(matrix, task.target)
         done, spent = done + step, time.monotonic() - started
         is_solved = int(max(model.n_iter_)) < step
-        is_over = is_solved or done >= total or spent > task.time_budget_s
+        is_over = is_solved or done >= total or is_spent(done, spent, task.time_budget_s)
         _report(pipeline, task, reporter, done, done if is_over else total, 0.0 if is_over else spent)
         if is_over:
             break
