@@ -27,6 +27,14 @@ BROKEN_PROMISES = {
 }
 
 
+ONCE_BROKEN = (182_662,)
+"""Found by long campaigns: a planner that slept for 95 s took a stopped task of attempt 1 for that of attempt 2."""
+
+
+def test_seeds_that_broke_a_promise_once_keep_it() -> None:
+    assert run_seeds(ONCE_BROKEN).failures == []
+
+
 def test_a_few_hundred_seeds_keep_every_promise() -> None:
     report = run_campaign(20_001, 20_300)
     assert report.failures == []

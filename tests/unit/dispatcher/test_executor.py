@@ -185,6 +185,16 @@ def test_what_is_known_of_one_task_is_not_believed_of_another() -> None:
     assert known == Known(attempt=1, task_id="theirs", status=TaskStatus.QUEUED)
 
 
+def test_the_status_of_an_earlier_attempts_task_says_nothing_of_the_later_one() -> None:
+    """Else a stopped task of attempt 1 would cancel a run that trains in attempt 2 (seed 182,662 of the simulation)."""
+    first = accepted()
+    later = state_after(first, dispatched(first.run_id, "later"))
+    mine = Known(attempt=1, task_id="later", status=TaskStatus.QUEUED)
+    stopped = World(now_status=TaskStatus.STOPPED)
+    assert _perform(stopped, act.ReadStatus(later.run_id, "earlier"), later, mine) == mine
+    assert _perform(stopped, act.ReadStatus(later.run_id, "later"), later, mine).status is TaskStatus.STOPPED
+
+
 def test_a_clone_is_adopted_only_where_it_is_one() -> None:
     state = state_after(accepted())
     adopt = act.Adopt(state.run_id, "clone-1")

@@ -98,7 +98,7 @@ class Executor:
                 return {action.run_id: queued}
             case act.ReadStatus():
                 status = await self._tasks.status(action.task_id)
-                return {action.run_id: _saw(known[action.run_id], states[action.run_id], status)}
+                return {action.run_id: _saw(action.task_id, known[action.run_id], states[action.run_id], status)}
             case act.Adopt():
                 return {action.run_id: await self._adopt(action)}
             case act.Reset():
@@ -181,7 +181,9 @@ def _appended(known: Known, at_offset: int, now: float) -> Known:
     return replace(known, appended_at=at_offset, visible_by=now + _APPEND_VISIBLE_S)
 
 
-def _saw(known: Known, state: RunState, status: TaskStatus) -> Known:
+def _saw(task_id: str, known: Known, state: RunState, status: TaskStatus) -> Known:
+    if task_id != state.task_id:
+        return known  # planned before the fold came to a later attempt, whose task this is not
     if known.task_id != state.task_id:
         known = replace(NOTHING_KNOWN, failures=known.failures)
     return replace(known, attempt=state.attempt, task_id=state.task_id, status=status)
