@@ -10,7 +10,8 @@ import pytest
 
 from tests.architecture.sources import DISTRIBUTIONS, ROOT
 
-EVERYTHING = [*(f"{folder}/src" for folder in DISTRIBUTIONS), "tests", "bench", "examples/clients", "infra/grafana"]
+EXAMPLES = ("examples/clients", "examples/serving")
+EVERYTHING = [*(f"{folder}/src" for folder in DISTRIBUTIONS), "tests", "bench", *EXAMPLES, "infra/grafana"]
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

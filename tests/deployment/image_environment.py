@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.architecture.sources import ROOT
 from tests.deployment.compose import Deployment
+from tests.deployment.compose_guards import environment
 from tests.deployment.docker_guards import builds
 from tests.deployment.dockerfiles import Stage
 
@@ -138,3 +139,15 @@ def until(condition: Callable[[], bool], explain: Callable[[], str], deadline_s:
     while not condition():
         assert time.monotonic() < give_up_at, explain()[-4000:]
         time.sleep(0.2)
+
+
+def told(image: Image, more: dict[str, str]) -> dict[str, str]:
+    """The container's environment: the image's, the compose file's above it, the test's addresses above both."""
+    composed = environment(Deployment.of().services()[image.service])
+    return {**image.environment(), **composed, **more}
+
+
+def configuration() -> dict[str, str]:
+    """The one configuration of infra/clearml, where the container finds it in /etc/clearml."""
+    path = str(ROOT / "infra" / "clearml" / "clearml.conf")
+    return {"CLEARML_CONFIG_FILE": path, "TRAINS_CONFIG_FILE": path}

@@ -15,8 +15,7 @@ import pytest
 from tests.architecture.sources import ROOT
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.deployment.compose import Deployment
-from tests.deployment.compose_guards import environment
-from tests.deployment.image_environment import Image, Yard, free_port, running, until
+from tests.deployment.image_environment import Image, Yard, configuration, free_port, running, told, until
 from trainyard_runtime.kafka.admin import apply_topics, inspect_topics
 from trainyard_schemas.topics import FOREIGN_TOPICS, TOPICS
 
@@ -42,12 +41,6 @@ def is_ready(port: int) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def told(image: Image, more: dict[str, str]) -> dict[str, str]:
-    """The container's environment: the image's, the compose file's above it, the test's addresses above both."""
-    composed = environment(Deployment.of().services()[image.service])
-    return {**image.environment(), **composed, **more}
 
 
 @pytest.mark.parametrize("service", ["dispatcher", "clearml-serving-stats", *TRAINERS])
@@ -131,32 +124,3 @@ def test_the_agent_starts_with_the_mounted_configuration_and_takes_the_compose_f
     assert helped.returncode == 0, helped.stderr
     flags = [word for word in Deployment.of().services()["clearml-agent-services"]["command"] if word.startswith("--")]
     assert [flag for flag in flags if flag not in helped.stdout] == []
-
-
-def configuration() -> dict[str, str]:
-    """The one configuration of infra/clearml, where the container finds it in /etc/clearml."""
-    path = str(ROOT / "infra" / "clearml" / "clearml.conf")
-    return {"CLEARML_CONFIG_FILE": path, "TRAINS_CONFIG_FILE": path}
-
-
-def test_clearml_serving_starts_with_the_mounted_configuration(
-    yard: Yard, clearml_server: ClearMLServer, tmp_path: Path
-) -> None:
-    image = yard.install("clearml-serving")
-    given = told(image, {**clearml_server.environment(), "HOME": str(tmp_path), **configuration()})
-    created = subprocess.run(
-        [str(image.python), "-m", "clearml_serving", "create", "--name", "images", "--project", "DevOps"],
-        env=given,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert created.returncode == 0, created.stdout + created.stderr
-    task_id = created.stdout.rpartition("id=")[2].strip()
-    port = str(free_port())
-    command = [port if word == "8080" else word for word in image.entry_point()]
-    check = [word.replace("8080", port) for word in image.health_check()]
-    given |= {"CLEARML_SERVING_TASK_ID": task_id, "CLEARML_DEFAULT_KAFKA_SERVE_URL": ""}
-    with running(command, given, tmp_path / "run") as written:
-        until(lambda: subprocess.run(check, env=given, capture_output=True, check=False).returncode == 0, written)

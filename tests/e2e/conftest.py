@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.prometheus_process import JOBS, Prometheus, running_prometheus
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
 from trainyard_schemas.topics import RUN_PARTITIONS
@@ -111,3 +112,15 @@ def kcat() -> str:
     if found is None:
         pytest.skip("needs the program kcat (Debian: apt-get install kcat)")
     return found
+
+
+@pytest.fixture(scope="session")
+def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A real Prometheus with our configuration, which scrapes the stack."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("needs the program prometheus (Debian: apt-get install prometheus)")
+    services = stack.status()["services"]
+    targets = {job: [services[name]["address"].removeprefix("http://")] for job, name in JOBS.items()}
+    with running_prometheus(program, tmp_path_factory.mktemp("prometheus"), targets) as running:
+        yield running

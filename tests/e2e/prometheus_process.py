@@ -17,9 +17,12 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.conftest import ROOT
+from tests.architecture.sources import ROOT
 
 SCRAPE_S = 1
+JOBS = {"trainyard-dispatcher": "dispatcher", "trainyard-worker": "trainer-worker", "clearml-serving": "stats"}
+"""The jobs of our configuration, and the stack's service that each scrapes."""
+
 START_S = 30.0
 
 

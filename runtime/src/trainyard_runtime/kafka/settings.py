@@ -15,6 +15,14 @@ _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^\s:,\[\]]+):\d{1,5}$")
 _PREFIX = re.compile(r"^([A-Za-z0-9_-]+\.)*$")
 
 
+def servers_of(text: str) -> str:
+    """Bootstrap servers without spaces. Raises ValueError."""
+    addresses = [part.strip() for part in text.split(",") if part.strip()]
+    if not addresses or not all(_ADDRESS.match(address) for address in addresses):
+        raise ValueError("write it as host:port, several separated by commas")
+    return ",".join(addresses)
+
+
 class KafkaSettings(EnvironmentSettings):
     """Address, topic prefix and security of the Kafka cluster."""
 
@@ -56,10 +64,7 @@ class KafkaSettings(EnvironmentSettings):
     @field_validator("bootstrap")
     @classmethod
     def _addresses(cls, value: str) -> str:
-        addresses = [part.strip() for part in value.split(",") if part.strip()]
-        if not addresses or not all(_ADDRESS.match(address) for address in addresses):
-            raise ValueError("write it as host:port, several separated by commas")
-        return ",".join(addresses)
+        return servers_of(value)
 
     @field_validator("topic_prefix")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from trainyard_runtime.kafka.settings import servers_of
 from trainyard_runtime.settings import ServiceSettings
 
 _SOURCE = re.compile(r"(?P<deployment>[\w.-]{1,60})=(?P<topic>[\w.-]{1,249})(?:@(?P<bootstrap>[^\s;@]+:\d{1,5}))?")
@@ -87,6 +88,11 @@ class StatsSettings(ServiceSettings):
         validation_alias="TRAINYARD_STATS_FLEET_POLL_S",
         description="Seconds between two looks at ClearML's queues and workers, consumer lags and dead letters.",
     )
+
+    @field_validator("serving_bootstrap")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        return servers_of(value) if value.strip() else ""
 
     @field_validator("serving_sources")
     @classmethod
