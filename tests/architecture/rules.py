@@ -54,7 +54,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("trainyard_devstack.clearml_api",),
     "fastapi": (),
     "yaml": ("trainyard_schemas.generate", "trainyard_submitter.cli.yaml_reader"),
-    "prometheus_client": tuple(f"{service}.metrics" for service in SERVICES),
+    "prometheus_client": (*(f"{service}.metrics" for service in SERVICES), "trainyard_stats.top.prometheus_text"),
 }
 """Where each vendor's client may be imported: one adapter per package. An empty tuple: nowhere."""
 
@@ -124,6 +124,8 @@ PURE = (
     "trainyard_stats.serving.fold",
     "trainyard_stats.serving.metric_rules",
     "trainyard_stats.serving.ports",
+    "trainyard_stats.top.quantiles",
+    "trainyard_stats.top.view",
     "trainyard_devstack.restarts",
     "trainyard_simulation.broker",
     "trainyard_simulation.checker",

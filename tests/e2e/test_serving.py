@@ -316,3 +316,15 @@ def test_the_panels_show_the_traffic_of_their_range(prometheus: Prometheus, traf
         assert mean == pytest.approx(sum(spent) / len(spent), rel=1e-6)
     assert errors == {"wine/1": 0.0, "diabetes/1": 0.0}
     assert [set(shown) for shown in (rates, means, *latencies)] == [{"wine/1", "diabetes/1"}] * 5
+
+
+def test_the_terminal_shows_the_same_numbers(stack: Stack, prometheus: Prometheus, traffic: Traffic) -> None:
+    done = stack.trainyard("stats", "top", "--once", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = {f"{one['endpoint']}/{one['version']}": one for one in json.loads(done.stdout)["endpoints"]}
+    counts = traffic.ledger.counts()
+    assert {endpoint: shown[endpoint]["requests"] for endpoint in counts} == counts
+    buckets = "sum by (le, endpoint, version) (trainyard_serving_latency_seconds_bucket{endpoint=~'wine|diabetes'})"
+    for quantile in QUANTILES:
+        for labels, value in prometheus.query(f"histogram_quantile({quantile}, {buckets})").items():
+            assert shown[endpoint_of(labels)][f"p{quantile * 100:.0f}_s"] == pytest.approx(value, rel=1e-9)
