@@ -21,6 +21,7 @@ from trainyard_submitter.gateway.run_table import RunTable
 from trainyard_submitter.gateway.settings import GatewaySettings
 from trainyard_submitter.gateway.starlette_pages import Pages
 from trainyard_submitter.gateway.uvicorn_server import HttpServer
+from trainyard_submitter.metrics import GatewayMetrics
 
 SERVICE: Final = "submitter"
 CLIENT_ID: Final = "trainyard-gateway"
@@ -42,6 +43,8 @@ class Gateway:
         self._run_log: RunLog | None = None
         self._caught_up = False
         self._news = News(settings.max_streams)
+        self._metrics = GatewayMetrics()
+        self._next_offsets: dict[int, int] = {}
         self.address = ""
 
     @property
@@ -66,7 +69,7 @@ class Gateway:
             if self._clearml_settings.access_key:
                 clearml = await stack.enter_async_context(ClearMLClient(self._clearml_settings))
             fleet = ClearMLFleet(clearml)
-            pages = Pages(self._table, fleet, self._news, self._readiness, self.secrets)
+            pages = Pages(self._table, fleet, self._news, self._readiness, self._metrics_text, self.secrets)
             server = HttpServer(pages.application(), listener)
             await server.start()
             stack.push_async_callback(server.stop)
@@ -95,13 +98,9 @@ class Gateway:
         run_log = self._run_log = RunLog(self._kafka, reader, self._settings.resync_s, CLIENT_ID)
         while True:
             first, _ = await run_log.bounds()
-            next_offsets = dict(first)
-
-            def position(at: dict[int, int] = next_offsets) -> dict[int, int]:
-                return at
-
+            self._next_offsets = dict(first)
             try:
-                async with contextlib.aclosing(run_log.news(position)) as news:
+                async with contextlib.aclosing(run_log.news(lambda: self._next_offsets)) as news:
                     async for found in news:
                         if found is None:
                             self._caught_up = True
@@ -109,7 +108,7 @@ class Gateway:
                         partition, records = found
                         for run_id in self._changed(records):
                             self._tell(pages, run_id)
-                        next_offsets[partition] = records[-1].offset + 1
+                        self._next_offsets[partition] = records[-1].offset + 1
             except OffsetGone as error:
                 self._log.warning("the log is not what was folded", action="start_over", error=str(error))
                 self._caught_up = False
@@ -156,6 +155,16 @@ class Gateway:
             "fold": "ok" if self._caught_up else "has not reached the log's end yet",
         }
         return Readiness(all(word == "ok" for word in checks.values()), checks)
+
+    def _metrics_text(self) -> bytes:
+        metrics, run_log, at = self._metrics, self._run_log, self._next_offsets
+        metrics.up.set(1 if run_log is not None and run_log.available else 0)
+        if run_log is not None:
+            metrics.lag.set(sum(max(0, end - at.get(partition, 0)) for partition, end in run_log.ends.items()))
+        metrics.runs.set(len(self._table))
+        metrics.unreadable.set(self._table.unreadable)
+        metrics.followers.set(self._news.followers)
+        return metrics.text()
 
 
 def build(settings: GatewaySettings, kafka: KafkaSettings, clearml: ClearMLSettings) -> Gateway:

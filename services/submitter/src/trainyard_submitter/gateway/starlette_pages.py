@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainyard_runtime.health import Readiness
+from trainyard_runtime.health import PROMETHEUS_TEXT, Readiness
 from trainyard_schemas.redaction import STARS, redacted
 from trainyard_submitter.gateway import questions
 from trainyard_submitter.gateway.clearml_fleet import ClearMLFleet, LogUnreadable
@@ -52,12 +52,14 @@ class Pages:
         fleet: ClearMLFleet,
         news: News,
         readiness: Callable[[], Readiness],
+        metrics: Callable[[], bytes],
         secrets: Iterable[str],
     ) -> None:
         self._table = table
         self._fleet = fleet
         self._news = news
         self._readiness = readiness
+        self._metrics = metrics
         self._secrets = [_as_written(secret) for secret in secrets if len(secret) >= _LEAST_SECRET]
 
     def application(self) -> ASGIApp:
@@ -73,6 +75,7 @@ class Pages:
             Route("/api/events", self._events),
             Route("/healthz", self._alive),
             Route("/readyz", self._ready),
+            Route("/metrics", self._counts),
         ]
         return _Safe(Starlette(routes=routes, exception_handlers={HTTPException: self._refused}))
 
@@ -135,6 +138,9 @@ class Pages:
     async def _ready(self, _: Request) -> Response:
         found = self._readiness()
         return self._json({"ready": found.ready, "checks": dict(found.checks)}, 200 if found.ready else 503)
+
+    async def _counts(self, _: Request) -> Response:
+        return Response(self._metrics(), headers={"Content-Type": PROMETHEUS_TEXT})
 
     def _asked(self, answer: Callable[[Request], Awaitable[Json]]) -> Answer:
         async def endpoint(request: Request) -> Response:
