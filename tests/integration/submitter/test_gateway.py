@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from tests.integration.submitter.conftest import Append
 from tests.unit.submitter import story
@@ -52,7 +53,9 @@ def served(kafka_bootstrap: str, prefix: str) -> Callable[[Callable[[Gateway], A
 
     def serve(test: Callable[[Gateway], Awaitable[None]]) -> None:
         async def both() -> None:
-            clearml = ClearMLSettings(api_host=NOBODY, files_host=NOBODY, access_key="K", secret_key="canary-key")
+            clearml = ClearMLSettings(
+                api_host=NOBODY, files_host=NOBODY, access_key="K", secret_key=SecretStr("canary-key")
+            )
             kafka = KafkaSettings(bootstrap=kafka_bootstrap, topic_prefix=prefix)
             gateway, stop = build(GatewaySettings(), kafka, clearml), asyncio.Event()
             running = asyncio.create_task(gateway.run(stop))

@@ -62,7 +62,10 @@ def ask(table: RunTable, target: str, method: str = "GET") -> Got:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(pages_of(table).application()(scope, receive, send))
+    async def answered() -> None:
+        await pages_of(table).application()(scope, receive, send)
+
+    asyncio.run(answered())
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Got(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 
