@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`Client` when it is first asked for: the gateway needs no kafka-python, which takes 15 MB."""
+    """`Client` when it is first asked for: the gateway needs no kafka-python, which takes 9 MB."""
     if name == "Client":
         from trainyard_submitter.client import Client
 
