@@ -1,4 +1,4 @@
-# The command line: `trainyard submit`, `runs` and `topics`. Build from the checkout:
+# The command line (`trainyard submit`, `runs`, `topics`) and the run page (`trainyard gateway`). Build from the checkout:
 # docker build -f infra/docker/submitter.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
 
@@ -22,7 +22,7 @@ FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="trainyard-submitter" \
-      org.opencontainers.image.description="Trainyard's command line: submit runs, follow them, create the topics" \
+      org.opencontainers.image.description="Trainyard's command line and run page: submit runs, follow them, create the topics" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -25,6 +25,7 @@ from trainyard_runtime.failpoints import VARIABLE as FAILPOINT
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.settings import ServiceSettings
 from trainyard_stats.settings import StatsSettings
+from trainyard_submitter.gateway.settings import GatewaySettings
 from trainyard_trainer_worker.agent_config import CONFIG_FILE, TASK_ID, WORKER_ID
 from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
@@ -37,6 +38,7 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Trainer worker", TrainerWorkerSettings),
     ("Remote data (trainer worker), S3 by the names that every S3 client reads", DataSettings),
     ("Statistics", StatsSettings),
+    ("The gateway, which serves the run page", GatewaySettings),
     ("The stack on one machine (`trainyard up`)", StackSettings),
 )
 

@@ -50,8 +50,12 @@ VENDORS: dict[str, tuple[str, ...]] = {
         "trainyard_devstack.clearml_api.api",  # answers 500 for the store's errors
         "trainyard_devstack.clearml_api.__main__",  # says in one sentence that the store cannot be opened
     ),
-    "starlette": ("trainyard_devstack.clearml_api",),
-    "uvicorn": ("trainyard_devstack.clearml_api",),
+    "starlette": (
+        "trainyard_devstack.clearml_api",
+        "trainyard_submitter.gateway.starlette_pages",
+        "trainyard_submitter.gateway.uvicorn_server",  # the type of an application
+    ),
+    "uvicorn": ("trainyard_devstack.clearml_api", "trainyard_submitter.gateway.uvicorn_server"),
     "fastapi": (),
     "yaml": ("trainyard_schemas.generate", "trainyard_submitter.cli.yaml_reader"),
     "prometheus_client": (*(f"{service}.metrics" for service in SERVICES), "trainyard_stats.top.prometheus_text"),
@@ -77,6 +81,10 @@ PURE = (
     "trainyard_runtime.clearml.values",
     "trainyard_submitter.explaining",
     "trainyard_submitter.following",
+    "trainyard_submitter.gateway.fleet_view",
+    "trainyard_submitter.gateway.questions",
+    "trainyard_submitter.gateway.run_document",
+    "trainyard_submitter.gateway.run_table",
     "trainyard_submitter.inference",
     "trainyard_submitter.ordering",
     "trainyard_submitter.training_request",
@@ -88,7 +96,6 @@ PURE = (
     "trainyard_dispatcher.lead",
     "trainyard_dispatcher.next_step",
     "trainyard_dispatcher.plan",
-    "trainyard_dispatcher.redaction",
     "trainyard_dispatcher.retrying",
     "trainyard_dispatcher.routing",
     "trainyard_dispatcher.run_ends",

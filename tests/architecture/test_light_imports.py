@@ -25,10 +25,12 @@ def _loaded(module: str) -> set[str]:
     [
         ("trainyard_schemas.lifecycle", set()),
         ("trainyard_schemas.upcasting", set()),
-        ("trainyard_submitter", {"kafka"}),
+        ("trainyard_submitter", set()),
+        ("trainyard_submitter.client", {"kafka"}),
         ("trainyard_submitter.cli", {"kafka"}),
         ("trainyard_trainer_worker.app", {"aiokafka", "structlog"}),
         ("trainyard_stats.app", {"aiokafka", "structlog"}),
+        ("trainyard_submitter.gateway.app", {"aiokafka", "structlog", "starlette", "uvicorn"}),
     ],
 )
 def test_a_module_imports_nothing_heavier_than_it_must(module: str, allowed: set[str]) -> None:

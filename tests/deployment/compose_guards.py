@@ -16,12 +16,14 @@ from trainyard_dispatcher.settings import MISSPELT, DispatcherSettings
 from trainyard_runtime.clearml.settings import ClearMLSettings
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_stats.settings import StatsSettings
+from trainyard_submitter.gateway.settings import GatewaySettings
 from trainyard_trainer_worker.data.settings import DataSettings
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SETTINGS: Mapping[str, tuple[type[BaseSettings], ...]] = {
     "dispatcher": (DispatcherSettings, KafkaSettings, ClearMLSettings),
     "clearml-serving-stats": (StatsSettings, KafkaSettings, ClearMLSettings),
+    "gateway": (GatewaySettings, KafkaSettings, ClearMLSettings),
     "topics": (KafkaSettings,),
     "submitter": (KafkaSettings,),
     **{
@@ -47,8 +49,11 @@ NOT_WATCHED: Mapping[str, str] = {
     **{name: "ClearML shows whether an agent lives" for name in BUILT if name.startswith("clearml-agent")},
     "async_delete": "ClearML's own compose file has no page to ask either",
 }
-PUBLISHED = {"8080", "8008", "8081", "8082", "9000", "9092", "9999", "9090", "3000"}
-"""The ports on the host: those of the systems that came before (8000 is the gateway's), Prometheus and Grafana."""
+PUBLISHED = {"8000", "8080", "8008", "8081", "8082", "9000", "9092", "9999", "9090", "3000"}
+"""The ports on the host: those of the systems that came before (8000: the gateway), Prometheus and Grafana."""
+
+FOLDS_AGAIN = {"gateway"}
+"""Services that keep nothing: at every start they fold the log from its beginning."""
 
 WRITABLE_HOST_PATHS = {"/var/run/docker.sock", "/opt/clearml/agent"}
 _SECRET = re.compile(r"(SECRET_KEY|(?<!NO_)ACCESS_KEY|ACCESS_KEY_ID|PASSWORD|_PASS|TOKEN)$")
@@ -252,7 +257,7 @@ def stores_are_kept(deployment: Deployment) -> list[str]:
         "minio": "/data",
         "prometheus": "/prometheus",
         "grafana": "/var/lib/grafana",
-        **dict.fromkeys(SETTINGS.keys() - ONE_SHOT, "/var/lib/trainyard"),
+        **dict.fromkeys(SETTINGS.keys() - ONE_SHOT - FOLDS_AGAIN, "/var/lib/trainyard"),
     }
     services = deployment.services()
     return [

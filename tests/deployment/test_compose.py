@@ -21,6 +21,7 @@ CORE = {
     "kafka",
     "topics",
     "dispatcher",
+    "gateway",
     "sklearn-trainer",
     "flaml-trainer",
     "autogluon-trainer",

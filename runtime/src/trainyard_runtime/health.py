@@ -10,7 +10,8 @@ import errno
 import json
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -64,21 +65,8 @@ class HealthServer:
 
     async def start(self) -> None:
         """Listen. Raises ConfigurationError where the host is none of this machine or the port cannot be had."""
-        try:
+        with _blamed(self._port):
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES)
-        except (socket.gaierror, UnicodeError) as error:
-            raise ConfigurationError(
-                f"TRAINYARD_HTTP_HOST cannot be resolved ({error}); give an address of this machine."
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                sentence = "TRAINYARD_HTTP_HOST is no address of this machine; 127.0.0.1 always is."
-            elif error.errno in (errno.EADDRINUSE, errno.EACCES):
-                why = "is taken by another process" if error.errno == errno.EADDRINUSE else "needs more rights"
-                sentence = f"TRAINYARD_HTTP_PORT {self._port} {why}; choose another one, or 0 for a free one."
-            else:
-                raise
-            raise ConfigurationError(sentence) from error
 
     async def stop(self) -> None:
         """Stop listening; a page that is being sent is cut off."""
@@ -120,6 +108,33 @@ class HealthServer:
         if path == "/":
             return HTTPStatus.OK, _JSON, _json({"service": self._service, "pages": ["/healthz", "/readyz", "/metrics"]})
         return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "no such page"})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, for a service that serves its pages otherwise. Raises ConfigurationError as `start`."""
+    with _blamed(port):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0])
+
+
+@contextmanager
+def _blamed(port: int) -> Iterator[None]:
+    """What keeps a service from listening, as a ConfigurationError that names the variable."""
+    try:
+        yield
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigurationError(
+            f"TRAINYARD_HTTP_HOST cannot be resolved ({error}); give an address of this machine."
+        ) from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            sentence = "TRAINYARD_HTTP_HOST is no address of this machine; 127.0.0.1 always is."
+        elif error.errno in (errno.EADDRINUSE, errno.EACCES):
+            why = "is taken by another process" if error.errno == errno.EADDRINUSE else "needs more rights"
+            sentence = f"TRAINYARD_HTTP_PORT {port} {why}; choose another one, or 0 for a free one."
+        else:
+            raise
+        raise ConfigurationError(sentence) from error
 
 
 def _json(document: Mapping[str, object]) -> bytes:

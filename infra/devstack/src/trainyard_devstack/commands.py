@@ -34,6 +34,8 @@ def up(
         status, started = start_stack(settings, _tell, fresh=fresh)
         _tell("The stack is ready." if started else "The stack runs already.")
         sys.stdout.write(as_text(status))
+        if status.page is not None:
+            _tell(f"The run page: {status.page}")
         return
     from trainyard_devstack.supervisor import Interrupted, Supervisor
 

@@ -28,7 +28,7 @@ from trainyard_devstack.home_files import (
 )
 from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
 from trainyard_devstack.settings import StackSettings
-from trainyard_devstack.stack import Credentials, Home
+from trainyard_devstack.stack import PAGE, Credentials, Home
 
 PROBE_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 25.0
@@ -61,6 +61,12 @@ class StackStatus:
     clearml_files: str
     credentials: Credentials
     services: dict[str, ServiceStatus]
+
+    @property
+    def page(self) -> str | None:
+        """The run page's URL; None where it is not served now."""
+        service = self.services.get(PAGE)
+        return f"{service.address}/" if service is not None and service.ready else None
 
     @property
     def is_ready(self) -> bool:

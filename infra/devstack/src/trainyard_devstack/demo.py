@@ -75,7 +75,7 @@ def demo(
         sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     else:
         _print_results(console, trained)
-        _print_next(console, trained, ready_s, total_s, keep=keep)
+        _print_next(console, trained, ready_s, total_s, keep=keep, page=status.page)
     missed = [one for one in trained if not one.is_reached]
     for one in missed:
         sys.stderr.write(f"trainyard: {_miss(one)}\n")
@@ -111,6 +111,8 @@ def _stack(settings: StackSettings, console: Console, *, keep: bool) -> Iterator
     try:
         ready_s = time.monotonic() - begun
         tell(f"The stack {f'is ready after {ready_s:.1f} s' if started else 'runs already'}: Kafka {status.bootstrap}.")
+        if status.page is not None:
+            tell(f"Watch the runs in a browser: {status.page}")
         yield status, ready_s
     finally:
         if started and not keep:
@@ -208,7 +210,9 @@ def _sum(seconds: Mapping[str, float], phases: Sequence[str]) -> Text:
     return Text(f"{sum(known):.1f}" if known else "-")
 
 
-def _print_next(console: Console, trained: Sequence[_Trained], ready_s: float, total_s: float, *, keep: bool) -> None:
+def _print_next(
+    console: Console, trained: Sequence[_Trained], ready_s: float, total_s: float, *, keep: bool, page: str | None
+) -> None:
     def say(sentence: str) -> None:
         console.print(Text(sentence), soft_wrap=True)
 
@@ -223,6 +227,8 @@ def _print_next(console: Console, trained: Sequence[_Trained], ready_s: float, t
     if not keep:
         say("  ./trainyard up --detach          the same stack, with these runs and models still in it")
     say(f"  ./trainyard runs show {trained[0].submission.run_id[:8]}    every event and figure of one run")
+    if keep and page is not None:
+        say(f"  {page}    the same runs in a browser")
     say("  ./trainyard submit examples/requests/diabetes-flaml.json --wait    a run of your own choice")
     say("  examples/clients/README.md       publish from your own program, in any language")
 

@@ -41,6 +41,13 @@ class StackSettings(EnvironmentSettings):
         validation_alias="TRAINYARD_KAFKA_PORT",
         description="Port of the embedded Kafka; 0 takes a free one and keeps it between starts.",
     )
+    page_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        validation_alias="TRAINYARD_PAGE_PORT",
+        description="Port of the run page; 0 takes a free one and keeps it between starts.",
+    )
     ready_timeout_s: float = Field(
         default=90.0,
         gt=0,

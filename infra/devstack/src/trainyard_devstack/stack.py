@@ -10,6 +10,8 @@ from pathlib import Path
 
 KAFKA = "kafka"
 CLEARML = "clearml"
+PAGE = "submitter"
+"""The service that serves the run page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def services_of(environment: Mapping[str, str]) -> tuple[Service, ...]:
         Service("dispatcher", (sys.executable, "-m", "trainyard_dispatcher")),
         Service("trainer-worker", (sys.executable, "-m", "trainyard_trainer_worker", "--queues", *queues)),
         Service("stats", (sys.executable, "-m", "trainyard_stats")),
+        Service(PAGE, (sys.executable, "-m", "trainyard_submitter.gateway")),
     )
 
 

@@ -34,6 +34,7 @@ from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import (
     CLEARML,
     KAFKA,
+    PAGE,
     Addresses,
     Home,
     Service,
@@ -115,6 +116,8 @@ class Supervisor:
         credentials = read_or_make_credentials(home)
         service_ports = [s.name for s in self._services]
         ports = kept_ports(home.ports, ["clearml-api", "clearml-files", *service_ports])
+        if settings.page_port:
+            ports[PAGE] = settings.page_port
         addresses = Addresses("", ports["clearml-api"], ports["clearml-files"], ports)
         clearml_env = clearml_environment(self._env, addresses, credentials)
         command = clearml_command(home, addresses)
@@ -150,6 +153,8 @@ class Supervisor:
     def _port_of(self, service: Service, addresses: Addresses) -> int:
         """The service's port; another one where somebody else took it while the service was down."""
         port = addresses.service_ports[service.name]
+        if service.name == PAGE and self._settings.page_port:
+            return port  # the one that was asked for, or none: its log says who has it
         known = self._record.services.get(service.name)
         if known is not None:
             port = known[1]

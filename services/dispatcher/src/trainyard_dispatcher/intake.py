@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard_dispatcher.redaction import redacted, redacted_headers
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.codec import printable
 from trainyard_schemas.envelope import Envelope, Mode, decode
 from trainyard_schemas.errors import ContractError, FieldError, Invalid, Malformed
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
+from trainyard_schemas.redaction import redacted, redacted_headers
 from trainyard_schemas.upcasting import ParsedRequest, parse_request
 from trainyard_schemas.vocabulary import CLONE_SOURCE, EventType, Reason
 

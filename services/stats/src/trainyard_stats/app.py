@@ -14,13 +14,13 @@ from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLSettin
 from trainyard_runtime.health import HealthServer, Readiness
 from trainyard_runtime.kafka.async_log import LogReader
 from trainyard_runtime.kafka.records import OffsetGone
+from trainyard_runtime.kafka.run_log import RunLog
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_runtime.projection import Projection, ProjectionUnavailable, held
 from trainyard_runtime.settings import ConfigurationError, blamed_on
 from trainyard_schemas.lifecycle import RunState
 from trainyard_stats.confluent.groups import KafkaGroups
-from trainyard_stats.kafka_lifecycle import CLIENT_ID, Lifecycle
 from trainyard_stats.metrics import StatsMetrics, Surroundings
 from trainyard_stats.run_metrics import VERSION, Tally
 from trainyard_stats.run_tally import RunTally
@@ -31,6 +31,7 @@ from trainyard_stats.settings import StatsSettings
 from trainyard_stats.surroundings import Watch
 
 SERVICE = "stats"
+CLIENT_ID = "trainyard-stats"
 
 
 class Stats:
@@ -42,7 +43,7 @@ class Stats:
         self._clearml_settings = clearml
         self._log = get_logger(component="app")
         self._tally: RunTally | None = None
-        self._lifecycle: Lifecycle | None = None
+        self._lifecycle: RunLog | None = None
         self._caught_up = False
         self._watch: Watch | None = None
         self._rules: RulesKeeper | None = None
@@ -102,7 +103,7 @@ class Stats:
     async def _count(self, stack: AsyncExitStack, folder: Path) -> None:
         reader = LogReader(self._kafka, client_id=CLIENT_ID)
         stack.push_async_callback(reader.stop)
-        lifecycle = self._lifecycle = Lifecycle(self._kafka, reader, self._settings.resync_s)
+        lifecycle = self._lifecycle = RunLog(self._kafka, reader, self._settings.resync_s, CLIENT_ID)
         first, ends = await lifecycle.bounds()
         identity = f"{await lifecycle.cluster_id()} {lifecycle.topic} runs {VERSION}"
         with blamed_on("TRAINYARD_STATE_DIR", ProjectionUnavailable):
@@ -152,7 +153,7 @@ class Stats:
     def _open_runs(self) -> Iterable[RunState]:
         return self._tally.open_runs() if self._tally is not None else ()
 
-    async def _follow(self, lifecycle: Lifecycle, tally: RunTally) -> None:
+    async def _follow(self, lifecycle: RunLog, tally: RunTally) -> None:
         async with contextlib.aclosing(lifecycle.news(lambda: tally.next_offsets)) as news:
             async for found in news:
                 if found is None:

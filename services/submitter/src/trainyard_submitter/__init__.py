@@ -7,7 +7,10 @@ with Client("broker:9092") as client:
     print(client.wait(submission, timeout_s=600).results)
 """
 
-from trainyard_submitter.client import Client
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from trainyard_submitter.errors import (
     ConfigurationError,
     Conflict,
@@ -22,6 +25,9 @@ from trainyard_submitter.errors import (
 )
 from trainyard_submitter.following import Answer, Followed
 from trainyard_submitter.submission import Submission
+
+if TYPE_CHECKING:
+    from trainyard_submitter.client import Client
 
 __all__ = [
     "Answer",
@@ -39,3 +45,12 @@ __all__ = [
     "Unavailable",
     "WaitTimeout",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`Client` when it is first asked for: the gateway needs no kafka-python, which takes 9 MB."""
+    if name == "Client":
+        from trainyard_submitter.client import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,7 +22,7 @@ from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.runs import RunRequest
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_schemas.vocabulary import CommandName, RunPhase
-from trainyard_submitter.connection import resolve
+from trainyard_submitter.connection import Connection, page_of, resolve
 from trainyard_submitter.errors import Conflict, RunUnknown, WaitTimeout
 from trainyard_submitter.following import Answer, Followed, Watch, fold_runs
 from trainyard_submitter.log_access import OpenReader, publish
@@ -62,6 +62,10 @@ class Client:
         self._timeout_s = timeout_s
         self._tenant = tenant
         self._publisher: SyncPublisher | None = None
+
+    def page(self, run_id: str = "") -> str | None:
+        """Where a browser sees the runs, or one of them; None where no run page is known here."""
+        return page_of(os.environ, Connection(self._address, self._prefix), run_id)
 
     def __enter__(self) -> Self:
         return self

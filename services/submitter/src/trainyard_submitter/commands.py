@@ -25,6 +25,7 @@ from trainyard_submitter.cli.shared import (
     full_id,
     is_quiet,
     note,
+    note_page,
     print_json,
     reported,
     wait,
@@ -61,6 +62,8 @@ def submit(
         for warning in submission.warnings:
             note(f"warning: {printable(warning, 300)}")
         if waits:
+            if not as_json:
+                note_page(client, submission.run_id)
             _end(client, submission, timeout_s, as_json)
             return
         answer = client.answer(submission, timeout_s=_ANSWER_S) if submission.keyed else None
@@ -75,6 +78,7 @@ def submit(
         else:
             print(submission.run_id)  # noqa: T201 - the one word that a script wants
             note(f"{state}; follow it with `trainyard runs watch {submission.run_id[:8]}`")
+            note_page(client, submission.run_id)
 
 
 @runs_app.command("list")
@@ -108,6 +112,8 @@ def show(run: RunId, as_json: AsJson = False, bootstrap: Bootstrap = None, topic
     with reported(as_json), connected(bootstrap, topic_prefix) as client:
         run_id = full_id(client, run)
         history = client.history(run_id)
+        if not as_json:
+            note_page(client, run_id)
     state = history[-1].state
     assert state is not None
     if as_json:
@@ -138,6 +144,8 @@ def watch(
         run_id = full_id(client, run)
         if client.get(run_id) is None:
             raise unknown_run(run_id)
+        if not as_json:
+            note_page(client, run_id)
         if as_json:
             state = None
             for followed in client.follow(run_id, timeout_s=timeout_s):

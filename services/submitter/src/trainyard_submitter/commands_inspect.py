@@ -100,7 +100,7 @@ def artifacts(
         state = client.get(run_id)
         if state is None:
             raise unknown_run(run_id)
-        found = files_of(state)
+        found = runs_view.files_of(state)
         if not found:
             raise RunUnknown(f"run {run_id} left no files ({state.phase.value}); `trainyard why {run_id[:8]}`")
         if folder is not None:
@@ -112,16 +112,6 @@ def artifacts(
     from trainyard_submitter.cli.render import console_for, print_files
 
     print_files(console_for(sys.stdout), found)
-
-
-def files_of(state: RunState) -> list[dict[str, Any]]:
-    """The model and the artifacts of a run's results: name, uri, sha256, bytes."""
-    results = state.results or {}
-    model, rest = results.get("model"), results.get("artifacts")
-    named = [{**model, "name": "model"}] if isinstance(model, dict) and model.get("uri") else []
-    named += [entry for entry in rest if isinstance(entry, dict)] if isinstance(rest, list) else []
-    keys = ("name", "uri", "content_type", "sha256", "bytes")
-    return [{key: entry[key] for key in keys if key in entry} for entry in named]
 
 
 @why_app.command()

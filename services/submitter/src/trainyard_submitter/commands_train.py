@@ -27,6 +27,7 @@ from trainyard_submitter.cli.shared import (
     connected,
     exit_with,
     note,
+    note_page,
     print_json,
     reported,
     wait,
@@ -91,6 +92,8 @@ def train(
             note("this event asks for the run (send it yourself: any Kafka client, topic runs.requested):")
             _show_event(prepared, sys.stderr)
             submission = client.publish(prepared)
+            if not as_json:
+                note_page(client, submission.run_id)
             state = wait(client, submission, timeout_s, quiet=False)
     if as_json:
         print_json(

@@ -1,8 +1,8 @@
 """Which Kafka to talk to: what is given, else the environment, else the local stack that is running.
 
 The local stack leaves its addresses in `$TRAINYARD_HOME/stack.json`; of that file only
-`{"bootstrap": "host:port", "topic_prefix": "trainyard."}` is read here. A stack that is still starting has an empty
-`bootstrap`.
+`{"bootstrap": "host:port", "topic_prefix": "trainyard.", "services": {"submitter": [pid, port]}}` is read here. A stack
+that is still starting has an empty `bootstrap`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ CA_FILE = "TRAINYARD_KAFKA_CA_FILE"
 HOME = "TRAINYARD_HOME"
 DEFAULT_HOME = ".trainyard"
 STACK_FILE = "stack.json"
+PAGE = "submitter"
+"""The service of the stack that serves the run page."""
 _ADDRESS = re.compile(r"^(\[[0-9A-Fa-f:]+\]|[^\s:,\[\]]+):\d{1,5}$")
 _PREFIX_PATTERN = re.compile(r"^([A-Za-z0-9_-]+\.)*$")
 
@@ -57,6 +59,19 @@ def resolve(bootstrap: str | None, topic_prefix: str | None, environment: Mappin
     if not _PREFIX_PATTERN.match(prefix):
         raise ConfigurationError(f"{PREFIX} (or --topic-prefix) must end with its dot, like 'trainyard.'")
     return Connection(_address(",".join(addresses), environment), prefix)
+
+
+def page_of(environment: Mapping[str, str], known: Connection, run_id: str = "") -> str | None:
+    """The address of the local stack's run page, or of one run's; None where that stack is another one than
+    `known`, or serves no page now."""
+    try:
+        stack = json.loads((Path(environment.get(HOME) or DEFAULT_HOME) / STACK_FILE).read_text(encoding="utf-8"))
+        pid, port = stack["services"][PAGE]
+        if (stack["bootstrap"], stack["topic_prefix"]) != (known.address.bootstrap, known.topic_prefix) or pid is None:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a link that is missing is no reason to fail
+    return f"http://127.0.0.1:{port}/" + (f"runs/{run_id}" if run_id else "")
 
 
 def _address(servers: str, environment: Mapping[str, str]) -> Address:

@@ -59,6 +59,16 @@ def seconds_by_phase(state: RunState) -> dict[str, float]:
     return seconds
 
 
+def files_of(state: RunState) -> list[dict[str, Any]]:
+    """The model and the artifacts of a run's results: name, uri, sha256, bytes."""
+    results = state.results or {}
+    model, rest = results.get("model"), results.get("artifacts")
+    named = [{**model, "name": "model"}] if isinstance(model, dict) and model.get("uri") else []
+    named += [entry for entry in rest if isinstance(entry, dict)] if isinstance(rest, list) else []
+    keys = ("name", "uri", "content_type", "sha256", "bytes")
+    return [{key: entry[key] for key in keys if key in entry} for entry in named]
+
+
 def submission_json(submission: Submission, state: str) -> dict[str, Any]:
     """An acknowledged request as JSON."""
     request, origin = submission.request, submission.origin

@@ -87,6 +87,12 @@ def note(sentence: str) -> None:
     sys.stderr.flush()
 
 
+def note_page(client: Client, run_id: str) -> None:
+    """Say where a browser sees the run, where that is known."""
+    if (page := client.page(run_id)) is not None:
+        note(f"its page: {page}")
+
+
 def is_quiet(as_json: bool) -> bool:
     """True where nobody reads events: whoever asks for JSON and has no terminal is a program."""
     return as_json and not sys.stderr.isatty()

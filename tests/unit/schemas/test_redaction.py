@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainyard_dispatcher.intake import answer
-from trainyard_dispatcher.redaction import redacted, redacted_headers
 from trainyard_runtime.kafka.records import Record
+from trainyard_schemas.redaction import redacted, redacted_headers
 
 CANARY = "canary-s3cr3t"
 

@@ -1,4 +1,4 @@
-"""The lifecycle topic as the statistics follow it: read to its end, wait until there is more, read on."""
+"""The lifecycle topic as a projection follows it: read to its end, wait until there is more, read on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
-CLIENT_ID: Final = "trainyard-stats"
 GATHER_S: Final = 0.2
 """How long new records are gathered before they are read and stored together: one fsync for many."""
 
@@ -24,13 +23,13 @@ class TopicUnfitError(RuntimeError):
     """The topic has another number of partitions than declared."""
 
 
-class Lifecycle:
+class RunLog:
     """Reads `runs.lifecycle`.
 
     `available` and `why_not` tell whether the last question to Kafka was answered, `ends` the end offsets it named.
     """
 
-    def __init__(self, kafka: KafkaSettings, reader: LogReader, resync_s: float) -> None:
+    def __init__(self, kafka: KafkaSettings, reader: LogReader, resync_s: float, client_id: str) -> None:
         self.topic = kafka.topic(TopicName.RUNS_LIFECYCLE)
         self.available = False
         self.why_not = "has not been read yet"
@@ -38,6 +37,7 @@ class Lifecycle:
         self._kafka = kafka
         self._reader = reader
         self._resync_s = resync_s
+        self._client_id = client_id
         self._more = asyncio.Event()
         self._log = get_logger(component="lifecycle")
 
@@ -108,7 +108,7 @@ class Lifecycle:
         """Set `_more` whenever somebody appends; what it misses while Kafka is away, the next resync finds."""
         while True:
             try:
-                async for _ in tail(self._kafka, [self.topic], client_id=CLIENT_ID, on_ready=self._more.set):
+                async for _ in tail(self._kafka, [self.topic], client_id=self._client_id, on_ready=self._more.set):
                     self._more.set()
             except LogUnavailable as error:
                 await self._unavailable(error)
