@@ -133,6 +133,8 @@ PURE = (
     "trainyard_stats.serving.ports",
     "trainyard_stats.top.quantiles",
     "trainyard_stats.top.view",
+    "trainyard_devstack.diagnosis",
+    "trainyard_devstack.findings",
     "trainyard_devstack.restarts",
     "trainyard_simulation.broker",
     "trainyard_simulation.checker",

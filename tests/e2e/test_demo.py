@@ -58,8 +58,9 @@ def test_the_doctor_finds_nothing_wrong_with_a_running_stack(stack: Stack) -> No
     done = stack.trainyard("doctor", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     findings = {finding["check"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}
-    for check in ("java", "stack", "topics", "dispatcher", "trainer-worker", "stats"):
+    for check in ("java", "stack", "topics", "dispatcher", "trainer-worker", "stats", "submitter", "clearml"):
         assert findings[check] == "ok"
+    assert findings["statistics"] in ("ok", "note")  # note: not counted yet, this very moment
 
 
 @pytest.mark.slow

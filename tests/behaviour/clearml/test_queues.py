@@ -184,6 +184,8 @@ def test_the_client_makes_a_queue_or_project_once_and_by_its_exact_name(
         project = await client.ensure_project(name)
         made.projects.append(project)
         assert await client.ensure_project(name) == project
+        assert await client.project_name(project) == name
+        assert await client.project_name("0" * 32) is None
 
     with_client(clearml_server, act)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_devstack.doctor import Finding, Level, check_memory, check_python, examine, exit_status
+from trainyard_devstack.doctor import check_memory, check_python, examine, exit_status
+from trainyard_devstack.findings import Finding, Level
 from trainyard_devstack.settings import StackSettings
 
 

@@ -7,22 +7,27 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
+from trainyard_devstack import diagnosis
 from trainyard_devstack.control import StackStatus, stack_status
 from trainyard_devstack.errors import ConfigurationError, DevstackError
+from trainyard_devstack.findings import Finding, Level
 from trainyard_devstack.home_files import running_supervisor
 from trainyard_devstack.java import find_java
 from trainyard_devstack.kafka_jars import default_cache_dir, kafka_version, locked_jars
+from trainyard_devstack.probing import ask_clearml, ask_statistics, newest_task, tail_of
 from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import Home
+from trainyard_runtime.clearml import ClearMLSettings
 from trainyard_runtime.kafka.admin import KafkaUnavailableError, inspect_topics
-from trainyard_runtime.settings import settings_or_exit
+from trainyard_runtime.kafka.records import LogError
+from trainyard_runtime.settings import read_settings, settings_or_exit
 from trainyard_schemas.topics import TOPICS
 
 EXIT_UNAVAILABLE = 5
@@ -33,24 +38,6 @@ MIN_FREE_MB = 500
 MIN_AVAILABLE_MB = 1_000
 
 doctor_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    OK = "ok"
-    NOTE = "note"  # works, but worth knowing
-    FAILS = "fails"  # the stack does not work: exit 5
-    CHANGE = "change"  # something has to be changed first: exit 78
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found, in a sentence that says what to do where it is not ok."""
-
-    check: str
-    level: Level
-    message: str
 
 
 @doctor_app.command()
@@ -155,12 +142,41 @@ def _stack(settings: StackSettings) -> Iterator[Finding]:
     yield Finding("stack", Level.OK, f"runs; Kafka {status.bootstrap}, ClearML API {status.clearml_api}")
     yield _topics(status)
     for name, service in status.services.items():
+        said = diagnosis.last_error(tail_of(home.log_of(name)))
         if service.ready:
-            yield Finding(name, Level.OK, f"ready, pid {service.pid}, {service.address}")
+            earlier = f"; its last error: {said}" if said else ""
+            yield Finding(name, Level.OK, f"ready, pid {service.pid}, {service.address}{earlier}")
         elif service.drained:
             yield Finding(name, Level.NOTE, "is drained: `./trainyard up --detach` starts it again.")
         else:
-            yield Finding(name, Level.FAILS, f"is not ready; {home.log_of(name)} tells why.")
+            why = f" Its last error: {said}." if said else ""
+            yield Finding(name, Level.FAILS, f"is not ready; {home.log_of(name)} tells why.{why}")
+    yield from _clearml(status)
+    yield _statistics(status)
+
+
+def _clearml(status: StackStatus) -> Iterator[Finding]:
+    """The stack's ClearML, or the one that the environment names, and the task that was dispatched last."""
+    settings = read_settings(ClearMLSettings)
+    if not os.environ.get("CLEARML_API_HOST"):
+        keys = status.credentials
+        own = {"api_host": status.clearml_api, "access_key": keys.access_key, "secret_key": SecretStr(keys.secret_key)}
+        settings = settings.model_copy(update=own)
+    try:
+        dispatched = newest_task(status.bootstrap, status.topic_prefix)
+    except LogError:
+        dispatched = None  # the topics' finding tells
+    answer, task = ask_clearml(settings, dispatched)
+    yield diagnosis.clearml(answer)
+    if task is not None:
+        yield diagnosis.task(task)
+
+
+def _statistics(status: StackStatus) -> Finding:
+    try:
+        return diagnosis.statistics(ask_statistics(status.services["stats"].address, status.bootstrap))
+    except (OSError, LogError, KeyError) as error:
+        return Finding("statistics", Level.FAILS, f"cannot be asked: {error}")
 
 
 def _topics(status: StackStatus) -> Finding:

@@ -29,6 +29,11 @@ class QueueCalls(Calls):
         """The id of the project with exactly this name, a hidden one too (as of a dataset); None if there is none."""
         return await self._id_by_name("projects", name, search_hidden=True)
 
+    async def project_name(self, project_id: str) -> str | None:
+        """The name of a project; None if there is none of this id."""
+        found = await self._all("projects", {"id": [project_id], "only_fields": ["id", "name"], "search_hidden": True})
+        return str(found[0]["name"]) if found else None
+
     async def get_next_task(self, queue_id: str) -> str | None:
         """Pop the first task of a queue: its id, or None if the queue is empty. One popper gets it.
 
