@@ -180,7 +180,7 @@ def test_the_status_says_where_everything_is_and_up_does_nothing_twice(stack: St
     before = stack.status()
     assert before["kafka"].keys() == {"bootstrap", "topic_prefix"}
     assert before["clearml"].keys() == {"api", "files", "access_key", "secret_key"}
-    assert before["services"].keys() == {"dispatcher", "trainer-worker", "stats"}
+    assert before["services"].keys() == {"dispatcher", "trainer-worker", "stats", "submitter"}
     for service in before["services"].values():
         assert service.keys() == {"pid", "ready", "address"}
         assert service["ready"] is True

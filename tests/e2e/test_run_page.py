@@ -86,11 +86,12 @@ def asks(address: str) -> Any:
 
 
 def test_a_run_appears_and_completes_without_a_reload_and_its_page_shows_what_the_log_says(
-    stack: Stack, page: str, browser: Browser, wine: dict[str, Any]
+    stack: Stack, page: str, browser: Browser
 ) -> None:
     browser.open(page)
     browser.until(lambda: browser.texts("#live") == ["live"], "a live connection")
-    name = publish(stack, wine)
+    request = json.loads((ROOT / "examples" / "requests" / "wine-flaml.json").read_text())
+    name = publish(stack, {**request, "time_budget_s": 4})  # long enough to be seen in training
     seen = set()
 
     def completed() -> bool:
@@ -98,7 +99,7 @@ def test_a_run_appears_and_completes_without_a_reload_and_its_page_shows_what_th
         return "completed" in seen
 
     browser.until(completed, f"{name} is completed")
-    assert seen > {None, "completed"}, "it was seen on its way"
+    assert "started" in seen, "it was seen on its way"
     open_run(browser, name)
     end = stack.end_of(name)
     (value,) = browser.all("#value")
