@@ -12,7 +12,7 @@ from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable, Recor
 from trainyard_schemas import lifecycle
 from trainyard_schemas.events import Event, RunAccepted, RunRejected
 from trainyard_schemas.ids import partition_of
-from trainyard_schemas.lifecycle import RunState, Step
+from trainyard_schemas.lifecycle import RunState, Step, Verdict
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_simulation.effects import Call, Signal
 from trainyard_simulation.groups import Group
@@ -45,6 +45,8 @@ class Broker:
         self.requested: dict[int, list[Record]] = defaultdict(list)
         self.dead_letters: list[Record] = []
         self.answered: set[tuple[int, int]] = set()
+        self.told: set[tuple[int, int]] = set()
+        self.untold: set[tuple[int, int]] = set()
         self.early_commits: list[tuple[int, int]] = []
         self.lifecycle: dict[int, list[Folded]] = defaultdict(list)
         self.states: dict[str, RunState] = {}
@@ -123,6 +125,7 @@ class Broker:
         step = lifecycle.apply(self.states.get(run_id), event, offset)
         if step.state is not None:
             self.states[run_id] = step.state
+        self._note_loser(event, step.verdict)
         log.append(Folded(offset, event, step))
         self._kernel.coverage[f"verdict {step.verdict.value}"] += 1
         for view in self.views.values():
@@ -130,6 +133,17 @@ class Broker:
         for signal in self.news.get(run_id, {}).values():
             signal.set()
         return offset
+
+    def _note_loser(self, event: Event, verdict: Verdict) -> None:
+        """Who lost a key to another request is `untold` until it is rejected: only then does the world rest."""
+        if not isinstance(event.fact, RunAccepted | RunRejected):
+            return
+        at = (event.fact.origin.partition, event.fact.origin.offset)
+        if isinstance(event.fact, RunRejected):
+            self.told.add(at)
+        elif verdict is Verdict.CONFLICT:
+            self.untold.add(at)
+        self.untold -= self.told
 
     def _store_command(self, value: bytes) -> int:
         offset = len(self.commands)

@@ -242,6 +242,7 @@ class World:
         return (
             len(self.acknowledged) == self.wanted
             and len(broker.answered) == sum(map(len, broker.requested.values()))
+            and not broker.untold
             and all(state.is_ended for state in broker.states.values())
             and (not self.has_copiers or self._all_are_copied())
             and not any(self.shop.outboxes.values())
