@@ -7,7 +7,6 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,32 +14,6 @@ from tests.behaviour.clearml.server import ClearMLServer, embedded_server, serve
 
 TESTS = Path(__file__).parent
 FASTEST_FIRST = ("unit", "contracts", "architecture", "behaviour", "integration", "trainers", "faults", "e2e")
-
-
-SPREAD = (
-    "tests/behaviour/simulation/test_mutations.py",
-    "tests/faults/dispatcher/test_windows.py",
-    "tests/faults/survival/test_broker_away.py",
-    "tests/faults/survival/test_survival.py",
-    "tests/faults/survival/test_users.py",
-    "tests/faults/worker/test_windows.py",
-    "tests/trainers/test_autogluon.py",
-    "tests/trainers/test_examples.py",
-    "tests/trainers/test_training.py",
-)
-"""Long files whose tests share nothing but the session's servers: with `-n` any process may take any of them."""
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests run in one process, and share what it starts; those of SPREAD fill whoever is free."""
-    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
-
-    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return nodeid if file in SPREAD else file
-
-    return ByFile(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,11 +61,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in needing]
 
 
-def _speed(item: pytest.Item) -> tuple[bool, bool, int]:
-    """Sorts by folder, slow tests last, and after these what fills gaps; the order within a folder stays."""
+def _speed(item: pytest.Item) -> tuple[bool, int]:
+    """Sorts by folder, slow tests last; the order within a folder stays."""
     folder = item.path.relative_to(TESTS).parts[0]
     rank = FASTEST_FIRST.index(folder) if folder in FASTEST_FIRST else len(FASTEST_FIRST)
-    return item.nodeid.partition("::")[0] in SPREAD, item.get_closest_marker("slow") is not None, rank
+    return item.get_closest_marker("slow") is not None, rank
 
 
 @pytest.fixture(scope="session")

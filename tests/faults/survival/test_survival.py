@@ -56,7 +56,7 @@ def test_a_short_stop_of_the_worker_freezes_nothing_for_good_and_the_run_complet
 ) -> None:
     survival.dispatcher()
     worker = survival.worker()
-    survival.submit(LONG)
+    survival.submit({**LONG, "time_budget_s": 18})  # so long that a busy machine sees it stand still
     survival.when("started")
     child = survival.training_child(worker)
     worker.popen.send_signal(signal.SIGSTOP)

@@ -136,9 +136,9 @@ def test_data_far_away_is_accepted_without_looking_at_it() -> None:
 def test_a_bad_record_is_rejected_with_its_kind_and_kept_as_it_was(
     value: bytes | None, headers: Headers, detail: str
 ) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     found = answer(record(value, headers, key=b"k"), "default")
-    assert time.perf_counter() - began < 0.25
+    assert time.process_time() - began < 0.25
     fact = rejection(found)
     assert fact.detail == detail
     assert fact.run_id == ORIGIN_RUN
