@@ -179,7 +179,7 @@ def test_a_standby_takes_the_lead_when_the_leader_ends(yard: Yard) -> None:
     yard.settled(1)
     asked = time.monotonic()
     assert leader.end() == 0
-    assert time.monotonic() - asked < 2.2
+    assert time.monotonic() - asked < 4
     yard.submit(request(run_name="after"))
     story = yard.settled(2)
     until(standby.leads, "the standby leads")
