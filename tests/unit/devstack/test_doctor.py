@@ -54,3 +54,15 @@ def test_what_has_to_be_changed_goes_before_what_may_get_well() -> None:
     assert exit_status([fails]) == 5
     assert exit_status([fails, change]) == 78
     assert exit_status([Finding("c", Level.NOTE, "")]) == 0
+
+
+def test_a_clearml_of_the_users_own_is_asked_where_no_stack_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"CLEARML_API_ACCESS_KEY": "a-key", "CLEARML_API_SECRET_KEY": "a-secret"}
+    own = settings(tmp_path, monkeypatch, CLEARML_API_HOST="http://127.0.0.1:1", **keys)
+    (silent,) = [finding for finding in examine(own) if finding.check == "clearml"]
+    assert (silent.level, "connection error" in silent.message) == (Level.FAILS, True)
+    wrong = settings(tmp_path, monkeypatch, CLEARML_API_HOST="http://u:planted-secret@127.0.0.1:1")
+    (refused,) = [finding for finding in examine(wrong) if finding.check == "clearml"]
+    assert (refused.level, "planted-secret" in refused.message) == (Level.CHANGE, False)

@@ -48,6 +48,7 @@ def test_quantiles_are_interpolated_evenly_and_end_at_the_last_finite_edge() -> 
     assert histogram_quantile(0.99, {1.0: 4.0, 2.0: 8.0, math.inf: 80.0}) == 2.0
     assert histogram_quantile(0.5, {1.0: 0.0, math.inf: 0.0}) is None
     assert histogram_quantile(0.5, {}) is None
+    assert histogram_quantile(0.5, {math.inf: 3.0}) is None
 
 
 def metrics(requests: int, fast: int, failures: int = 0, endpoint: str = "wine") -> str:

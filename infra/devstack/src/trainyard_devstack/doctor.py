@@ -27,6 +27,7 @@ from trainyard_devstack.stack import Home
 from trainyard_runtime.clearml import ClearMLSettings
 from trainyard_runtime.kafka.admin import KafkaUnavailableError, inspect_topics
 from trainyard_runtime.kafka.records import LogError
+from trainyard_runtime.settings import ConfigurationError as InvalidSettings
 from trainyard_runtime.settings import read_settings, settings_or_exit
 from trainyard_schemas.topics import TOPICS
 
@@ -133,6 +134,8 @@ def _stack(settings: StackSettings) -> Iterator[Finding]:
     home = Home(settings.home)
     if running_supervisor(home) is None:
         yield Finding("stack", Level.NOTE, "does not run: `./trainyard up --detach` starts it.")
+        if os.environ.get("CLEARML_API_HOST"):
+            yield from _clearml(None)
         return
     try:
         status = stack_status(settings)
@@ -155,15 +158,19 @@ def _stack(settings: StackSettings) -> Iterator[Finding]:
     yield _statistics(status)
 
 
-def _clearml(status: StackStatus) -> Iterator[Finding]:
-    """The stack's ClearML, or the one that the environment names, and the task that was dispatched last."""
-    settings = read_settings(ClearMLSettings)
-    if not os.environ.get("CLEARML_API_HOST"):
+def _clearml(status: StackStatus | None) -> Iterator[Finding]:
+    """The ClearML that the environment names, or else the stack's, and the task that the stack dispatched last."""
+    try:
+        settings = read_settings(ClearMLSettings)
+    except InvalidSettings as error:
+        yield Finding("clearml", Level.CHANGE, str(error))
+        return
+    if status is not None and not os.environ.get("CLEARML_API_HOST"):
         keys = status.credentials
         own = {"api_host": status.clearml_api, "access_key": keys.access_key, "secret_key": SecretStr(keys.secret_key)}
         settings = settings.model_copy(update=own)
     try:
-        dispatched = newest_task(status.bootstrap, status.topic_prefix)
+        dispatched = None if status is None else newest_task(status.bootstrap, status.topic_prefix)
     except LogError:
         dispatched = None  # the topics' finding tells
     answer, task = ask_clearml(settings, dispatched)

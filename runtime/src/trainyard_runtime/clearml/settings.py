@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -56,4 +58,13 @@ class ClearMLSettings(BaseSettings):
         value = value.strip().rstrip("/")
         if not value.startswith(("http://", "https://")):
             raise ValueError("must be an address like http://127.0.0.1:8008 or https://clearml.example")
+        parts = urlsplit(value)
+        if "@" in parts.netloc:
+            raise ValueError("must hold no user and no password; CLEARML_API_ACCESS_KEY and _SECRET_KEY do")
+        try:
+            has_host = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            has_host = False
+        if not has_host:
+            raise ValueError("must name a host, and a port that is a number from 1 to 65535 or none")
         return value

@@ -23,6 +23,7 @@ from trainyard_stats.top.view import Look, View, view
 
 HOME, DEFAULT_HOME, STACK_FILE = "TRAINYARD_HOME", ".trainyard", "stack.json"
 WINDOW_S = 60.0
+AWAY_S = 30.0
 ASK_S = 10.0
 MAX_BYTES = 64 << 20
 
@@ -96,14 +97,26 @@ def _port_of_the_stack() -> int:
 
 
 def _views(address: str, interval_s: float) -> Iterator[View]:
-    """A view after each interval, over what was seen in the last minute. Raises StatisticsUnavailable."""
+    """A view after each interval, over what was seen in the last minute.
+
+    Raises StatisticsUnavailable, once the service has been away for half a minute where it had answered before.
+    """
     looks = deque([_look(address)])
     while True:
         time.sleep(interval_s)
-        looks.append(_look(address))
+        try:
+            looks.append(_look(address))
+        except StatisticsUnavailable:
+            if time.monotonic() - looks[-1].at > AWAY_S:
+                raise
+            continue
         while looks[-1].at - looks[1].at >= WINDOW_S:
             looks.popleft()
-        yield view(looks[0], looks[-1])
+        try:
+            shown = view(looks[0], looks[-1])
+        except (KeyError, ValueError) as error:
+            raise StatisticsUnavailable(f"{address} has metrics of another version: {error!r}") from error
+        yield shown
 
 
 def _look(address: str) -> Look:

@@ -14,7 +14,7 @@ def histogram_quantile(quantile: float, buckets: Mapping[float, float]) -> float
     """
     edges = sorted(buckets)
     total = buckets[edges[-1]] if edges else 0.0
-    if total <= 0 or not math.isinf(edges[-1]):
+    if total <= 0 or len(edges) == 1 or not math.isinf(edges[-1]):
         return None
     rank, below, since = quantile * total, 0.0, 0.0
     for edge in edges:
