@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -55,14 +56,26 @@ class Stack:
         publisher.publish("trainyard.runs.requested", value, headers or [])
         publisher.close()
 
-    def records(self, topic: str) -> list[dict[str, Any]]:
-        """Every record of a topic of ours, decoded as plain JSON, partition by partition."""
+    def values(self, topic: str) -> list[bytes]:
+        """The bytes of every record of a topic of ours, partition by partition."""
         reader = SyncReader(Address(self.bootstrap))
         try:
             positions = [(f"trainyard.{topic}", partition) for partition in range(RUN_PARTITIONS)]
-            return [json.loads(r.value or b"null") for r in reader.read_to_end(reader.beginnings(positions))]
+            return [record.value or b"null" for record in reader.read_to_end(reader.beginnings(positions))]
         finally:
             reader.close()
+
+    def records(self, topic: str) -> list[dict[str, Any]]:
+        """Every record of a topic that only we write, decoded as plain JSON."""
+        return [json.loads(value) for value in self.values(topic)]
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The JSON objects on `runs.requested`; tests publish other things there too."""
+        found = []
+        for value in self.values("runs.requested"):
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(value))
+        return [request for request in found if isinstance(request, dict)]
 
     def ends(self, belongs: Callable[[Mapping[str, Any]], bool], count: int = 1) -> list[dict[str, Any]]:
         """The first `count` different runs on `runs.completed` whose data `belongs`; waits for them."""

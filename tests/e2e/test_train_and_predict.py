@@ -75,7 +75,7 @@ def test_a_file_in_the_home_folder_becomes_a_model_that_predicts_by_the_classes_
 
     # The printed event is the very record that stands in Kafka.
     event = json.loads(done.stderr[done.stderr.index("{") : done.stderr.rindex("}") + 1])
-    assert event in [r for r in stack.records("runs.requested") if r.get("subject") == answer["run_id"]]
+    assert event in [r for r in stack.requests() if r.get("subject") == answer["run_id"]]
 
     said = trainyard("predict", answer["run_id"], "new.csv")
     assert said.returncode == 0, said.stderr
@@ -155,7 +155,7 @@ def test_a_dry_run_prints_the_event_and_sends_nothing(trainyard: Run, stack: Sta
     assert done.returncode == 0, done.stderr
     event = json.loads(done.stdout)
     assert event["data"]["dataset"]["label"] == "kind"
-    assert all(r.get("subject") != event["subject"] for r in stack.records("runs.requested"))
+    assert all(r.get("subject") != event["subject"] for r in stack.requests())
 
 
 def test_a_wrong_label_is_answered_before_anything_is_sent(trainyard: Run) -> None:

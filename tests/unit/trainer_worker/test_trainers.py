@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from trainyard_schemas.trainers import TRAINERS
@@ -76,6 +78,30 @@ def test_flaml_fits_the_best_model_on_all_rows_within_the_budget_or_after_a_sear
     assert flaml_settings({})[0]["retrain_full"] == "budget"
     assert "retrain_full" not in flaml_settings({"fit_args": {"max_iter": 5}})[0]
     assert "retrain_full" not in flaml_settings({"fit_args": {"early_stop": True}})[0]
+
+
+def test_flaml_judges_the_trials_on_few_rows_by_cross_validation_at_any_budget() -> None:
+    assert flaml_settings({})[0]["eval_method"] == "cv"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What FLAML answers as the best model of an estimator."""
+
+    estimator: RandomForestClassifier
+
+
+@pytest.mark.parametrize(("trees", "kept", "warned"), [(4, 5, True), (5, 5, False), (6, 6, False)])
+def test_a_model_that_lost_trees_to_the_budget_gives_way_to_the_one_of_its_trial(
+    trees: int, kept: int, warned: bool
+) -> None:
+    from trainyard_trainer_worker.trainers.flaml import _whole
+
+    emitter = Emitter(None)
+    final, tried = RandomForestClassifier(trees), Tried(RandomForestClassifier(5))
+    assert _whole(final, tried, emitter).n_estimators == kept
+    assert bool(emitter.warnings) is warned
+    assert _whole(final, None, emitter) is final
 
 
 @pytest.mark.parametrize(

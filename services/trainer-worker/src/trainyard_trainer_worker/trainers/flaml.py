@@ -38,6 +38,7 @@ _METRICS = {
 }
 MIN_TRIALS = 2  # with max_iter=1 FLAML runs no trial at all
 MIN_BUDGET_S = 1.0
+CV_CELLS = 50_000  # rows x columns; FLAML's own bound shrinks with the budget, and a tenth of 455 rows says little
 TAIL_EVERY_S = 0.25
 _FIT_ARGS = frozenset({"estimator_list", "max_iter", "n_splits", "early_stop", "log_file_name"})
 _EXTRAS = frozenset({"fit_args", "summary", "feature_importance", "analysis"})
@@ -71,7 +72,7 @@ class FlamlTrainer:
                 Detail.NO_MODEL,
                 f"FLAML finished no trial within time_budget_s = {task.time_budget_s:g}; raise it",
             )
-        model = automl.model.estimator
+        model = _whole(automl.model.estimator, automl.best_model_for_estimator(automl.best_estimator), reporter)
         if "n_jobs" in model.get_params():
             model.set_params(n_jobs=1)  # prediction of small batches: starting threads costs more than they save
         summary = {
@@ -80,7 +81,7 @@ class FlamlTrainer:
             "best_iteration": json_safe(automl.best_iteration),
             "best_loss_per_estimator": json_safe(automl.best_loss_per_estimator),
             "inner_metric": settings["metric"],
-            "inner_validation": "chosen by FLAML" if task.groups is None else "cross-validation by group",
+            "inner_validation": _validation(settings),
             "estimators": settings["estimator_list"],
         }
         artifacts = (Artifact(log_name, log_name, "application/x-ndjson"),) if log.is_file() else ()
@@ -92,6 +93,22 @@ class FlamlTrainer:
             artifacts=artifacts,
             leaderboard=_leaderboard(automl.best_loss_per_estimator, settings["metric"]),
         )
+
+
+def _whole(final: Any, tried: Any, reporter: Reporter) -> Any:
+    """The estimator to keep: the one fitted on all rows in the end, unless time ran out while it was fitted (FLAML then
+    leaves it with fewer trees than it found best); then the trial's own, fitted on nine tenths of the rows."""
+    best = getattr(tried, "estimator", None)  # no model of a trial is kept by cross-validation
+    if best is None or final.get_params().get("n_estimators", 0) >= best.get_params().get("n_estimators", 0):
+        return final
+    reporter.warn("no time was left to fit the best model on all rows: the one of its trial is kept")
+    return best
+
+
+def _validation(settings: Mapping[str, Any]) -> str:
+    if "groups" in settings:
+        return "cross-validation by group"
+    return "cross-validation" if "eval_method" in settings else "chosen by FLAML"
 
 
 def _leaderboard(losses: Mapping[str, float], metric: str) -> tuple[dict[str, Any], ...]:
@@ -130,12 +147,14 @@ def fit_settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str
     if not settings.keys() & {"max_iter", "early_stop"}:
         # The best model is fitted on all rows in the end. Within the budget, or else 37 s for 30 (200,000 rows); where
         # something else may end the search, FLAML would leave it out.
-        settings["retrain_full"] = "budget"
+        settings |= {"retrain_full": "budget", "model_history": True}
     n_splits = _integer(args["n_splits"], "n_splits") if args.get("n_splits") is not None else 5
     if task.groups is not None:
         n_groups = len(set(task.groups.tolist()))
         settings |= {"eval_method": "cv", "split_type": "group", "groups": task.groups}
         n_splits = min(n_splits, n_groups)
+    elif task.features.size < CV_CELLS:
+        settings["eval_method"] = "cv"
     if n_splits >= 2:
         settings["n_splits"] = n_splits
     elif task.groups is not None:
