@@ -137,7 +137,8 @@ class Dispatcher:
         executor = Executor(
             tasks, KafkaLedger(log), KafkaDeadLetters(log, reader), routing, kafka.topic_prefix, failpoint
         )
-        vigil, limits = Vigil(), settings.limits()
+        limits = settings.limits()
+        vigil = Vigil(limits.silence_s / 3)
 
         def ends_now() -> Awaitable[dict[int, int]]:
             return reader.end_offsets(lifecycle)

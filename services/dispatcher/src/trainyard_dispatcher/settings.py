@@ -82,10 +82,11 @@ class DispatcherSettings(ServiceSettings):
     )
     silence_s: float = Field(
         default=90.0,
-        ge=3,
+        ge=12,
         le=86_400,
         validation_alias="TRAINYARD_SILENCE_S",
-        description="How long a worker may give no sign of life before its attempt is given up as lost, in seconds.",
+        description="How long a worker may give no sign of life before its attempt is given up as lost, in seconds; "
+        "it gives one every 10 s.",
     )
     pop_grace_s: float = Field(
         default=30.0,

@@ -7,20 +7,19 @@ their end: a broker's outage, or a pause of this very process, restarts the coun
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from trainyard_schemas.lifecycle import RunState
 from trainyard_schemas.vocabulary import RunPhase
 
-GAP_S: Final = 30.0
-"""Two proofs of having read to the end that lie further apart than this do not join. A slow broker answers within it;
-a worker that it kept from beating has a third of the silence left to be heard again."""
-
 
 class Vigil:
-    """What one process has seen of the workers' signs of life."""
+    """What one process has seen of the workers' signs of life.
 
-    def __init__(self, gap_s: float = GAP_S) -> None:
+    `gap_s`: two proofs of having read to the end that lie further apart do not join. With a third of the silence that
+    makes a worker lost, a slow broker answers within it, and a worker that it kept from beating can be heard again.
+    """
+
+    def __init__(self, gap_s: float = 30.0) -> None:
         self._gap_s = gap_s
         self._since: float | None = None
         self._until: float | None = None
