@@ -37,6 +37,7 @@ def test_why_clearml_is_not_heard(facts: ClearMLFacts, level: Level, says: str) 
     [
         (TASK, "Examples", Level.OK, "is 'wine' in project 'Examples', completed"),
         ({**TASK, "system_tags": ["archived"]}, "Examples", Level.NOTE, "in the archive of project 'Examples' only"),
+        ({**TASK, "system_tags": ["hidden"]}, "Examples", Level.NOTE, "with hidden ones shown"),
         (None, None, Level.CHANGE, "keys of another workspace"),
         (TASK, None, Level.OK, "no project"),
     ],

@@ -78,8 +78,14 @@ def task(facts: TaskFacts) -> Finding:
         )
     project = printable(facts.project or "no project", 80)
     name, status = printable(str(facts.task.get("name")), 80), printable(str(facts.task.get("status")), 20)
-    if "archived" in (facts.task.get("system_tags") or ()):
+    tags = facts.task.get("system_tags") or ()
+    if "archived" in tags:
         message = f"{run} is archived: ClearML's page shows it in the archive of project '{project}' only."
+        return Finding("task", Level.NOTE, message)
+    if "hidden" in tags:
+        message = (
+            f"{run} is hidden: the page shows it in '{project}' with hidden ones shown (its Settings) only."
+        )
         return Finding("task", Level.NOTE, message)
     message = f"{run} is '{name}' in project '{project}', {status}; clear the page's filters where it is not shown"
     return Finding("task", Level.OK, message)
