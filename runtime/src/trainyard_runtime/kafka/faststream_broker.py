@@ -20,7 +20,13 @@ from faststream.middlewares import AckPolicy
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from trainyard_runtime.kafka.async_log.client import describe, record_of
-from trainyard_runtime.kafka.async_log.consumer import KAFKA_ERRORS, STAYING, AssignmentListener, WaitingConsumer
+from trainyard_runtime.kafka.async_log.consumer import (
+    KAFKA_ERRORS,
+    LOOK_ROUND_MS,
+    STAYING,
+    AssignmentListener,
+    WaitingConsumer,
+)
 from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
@@ -116,6 +122,7 @@ class Subscription:
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            consumer_timeout_ms=LOOK_ROUND_MS,
             parser=_tolerant_parser,
             decoder=_records,
             no_reply=True,

@@ -21,6 +21,10 @@ KAFKA_ERRORS: Final = (KafkaError,)
 STAYING: Final = (StickyPartitionAssignor,)
 """Partitions stay with their member when another one joins: the lead does not move for nothing."""
 
+LOOK_ROUND_MS: Final = 2_000
+"""How often aiokafka's fetcher looks round where nothing has happened; its default of 200 ms is most of what an idle
+consumer costs."""
+
 _WAIT_MS: Final = 60_000
 _UNREADABLE: Final = "the name of a header, of this record or of one before it in its batch, is not UTF-8"
 

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from trainyard_runtime.kafka.async_log.client import client_options, describe, record_of
+from trainyard_runtime.kafka.async_log.consumer import LOOK_ROUND_MS
 from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
@@ -43,6 +44,7 @@ async def tail(
         enable_auto_commit=False,
         auto_offset_reset="latest" if start == "end" else "earliest",
         fetch_max_wait_ms=_WAIT_MS,
+        consumer_timeout_ms=LOOK_ROUND_MS,
         request_timeout_ms=_WAIT_MS + _ANSWER_MS,
     )
     try:
