@@ -83,9 +83,7 @@ def task(facts: TaskFacts) -> Finding:
         message = f"{run} is archived: ClearML's page shows it in the archive of project '{project}' only."
         return Finding("task", Level.NOTE, message)
     if "hidden" in tags:
-        message = (
-            f"{run} is hidden: the page shows it in '{project}' with hidden ones shown (its Settings) only."
-        )
+        message = f"{run} is hidden: the page shows it in '{project}' with hidden ones shown (its Settings) only."
         return Finding("task", Level.NOTE, message)
     message = f"{run} is '{name}' in project '{project}', {status}; clear the page's filters where it is not shown"
     return Finding("task", Level.OK, message)
