@@ -27,7 +27,7 @@ def killed_at(stage: Stage, window: str) -> Dispatched:
     """A run whose worker killed itself in this window."""
     worker = stage.start_worker(TRAINYARD_FAILPOINT=f"{window}:kill")
     run = stage.dispatch(REQUEST)
-    assert worker.popen.wait(30) == -signal.SIGKILL
+    assert worker.popen.wait(120) == -signal.SIGKILL
     return run
 
 
