@@ -225,6 +225,7 @@ def test_progress_tells_of_every_model(train: Train) -> None:
 ENDLESS = {"GBM": {"num_boost_round": 10_000_000, "learning_rate": 1e-7, "ag.early_stop": 10**9}}
 
 
+@pytest.mark.timed
 def test_the_time_budget_bounds_the_fit_and_what_was_trained_is_kept(train_here: Train) -> None:
     asked = request(
         "diagnosis",
@@ -238,6 +239,7 @@ def test_the_time_budget_bounds_the_fit_and_what_was_trained_is_kept(train_here:
     assert results["value"] < results["baseline"]
 
 
+@pytest.mark.timed
 def test_a_model_that_ignores_its_limit_is_interrupted_and_the_others_are_kept(
     train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

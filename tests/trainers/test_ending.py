@@ -56,6 +56,7 @@ def descendants(pid: int) -> list[int]:
     return [process.pid for process in psutil.Process(pid).children(recursive=True)]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     "request_body", [LONG_FLAML, LONG_SKLEARN, LONG_AUTOGLUON], ids=["flaml", "sklearn", "autogluon"]
 )
@@ -85,6 +86,7 @@ def test_a_stop_in_the_middle_of_a_fit_takes_less_than_two_seconds(
     assert wait_until_gone(pids, 2) == []
 
 
+@pytest.mark.timed
 def test_a_fit_beyond_the_deadline_is_ended(train: Train) -> None:
     started = time.monotonic()
     failure = train(LONG_FLAML, deadline_s=4).failure

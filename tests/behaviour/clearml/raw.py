@@ -151,7 +151,7 @@ def with_client(server: ClearMLServer, act: Callable[[ClearMLClient], Coroutine[
     return asyncio.run(run())
 
 
-def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, deadline_s: float = 15.0) -> T:
+def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, deadline_s: float = 60.0) -> T:
     """Read until it is as wanted: a real server indexes events a little later."""
     until = time.monotonic() + deadline_s
     while True:

@@ -41,7 +41,7 @@ def test_a_daemon_takes_a_task_to_the_status_of_its_exit(
     with agent(raw.server, tmp_path, f"agent-{task[:8]}", *daemon(queue), environment={}) as served:
         found = eventually(lambda: raw.task(task), lambda now: now["status"] in FINISHED, deadline_s=120)
         assert found["status"] == status, served.log()[-2000:]
-        console = eventually(lambda: _console(raw, task), lambda text: said in text, deadline_s=20)
+        console = eventually(lambda: _console(raw, task), lambda text: said in text, deadline_s=60)
         assert "501" not in console
         workers = raw.ok("workers.get_all")["workers"]
         assert served.worker in [worker["id"] for worker in workers]

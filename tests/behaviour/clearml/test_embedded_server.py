@@ -159,6 +159,7 @@ def test_a_killed_server_loses_nothing_it_answered(tmp_path: Path) -> None:
         raw.http.close()
 
 
+@pytest.mark.timed
 def test_the_server_ends_in_two_seconds_though_a_client_holds_a_connection(tmp_path: Path) -> None:
     before = time.monotonic()
     with contextlib.ExitStack() as open_connections:

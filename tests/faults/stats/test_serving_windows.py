@@ -32,7 +32,7 @@ def test_killed_around_a_checkpoint_it_counts_everything_once(
             assert service.process is not None
             assert service.process.returncode == -signal.SIGKILL
         service.start()
-        service.until(lambda: requests_by_url([service]) == sender.ledger, "exact", deadline_s=40)
+        service.until(lambda: requests_by_url([service]) == sender.ledger, "exact", deadline_s=90)
     finally:
         service.kill()
         sender.close()
@@ -84,7 +84,7 @@ def test_what_retention_took_before_it_was_counted_is_reported_and_the_rest_is_c
         sender.ledger = counted
         sender.some(3)
         service.start()
-        service.until(lambda: requests_by_url([service]) == sender.ledger, "what is left is counted", deadline_s=40)
+        service.until(lambda: requests_by_url([service]) == sender.ledger, "what is left is counted", deadline_s=90)
         assert service.samples()["trainyard_serving_skipped_messages_total", "default", "0"] == 5
     finally:
         admin.close()

@@ -11,6 +11,7 @@ from tests.faults.survival.broker_away import absence
 from tests.faults.survival.conftest import LEASE_S, QUICK
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 @pytest.mark.parametrize("paused", [False, True], ids=["ended", "paused"])
 def test_a_broker_that_is_away_in_mid_training_freezes_it_and_the_run_completes_in_its_first_attempt(

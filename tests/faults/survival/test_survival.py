@@ -28,6 +28,7 @@ def test_a_worker_that_is_killed_in_any_window_is_followed_by_another(
     survival.ends_once("completed", attempts=attempts)
 
 
+@pytest.mark.timed
 def test_a_worker_that_stands_still_for_longer_than_its_lease_is_frozen_and_superseded(survival: Survival) -> None:
     survival.dispatcher()
     stuck = survival.worker("stuck")
@@ -36,7 +37,7 @@ def test_a_worker_that_stands_still_for_longer_than_its_lease_is_frozen_and_supe
     child = survival.training_child(stuck)
     stuck.popen.send_signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
-    until(lambda: child.status() == psutil.STATUS_STOPPED, "the watchdog froze the child", 30)
+    until(lambda: child.status() == psutil.STATUS_STOPPED, "the watchdog froze the child")
     assert time.monotonic() - stopped_at < LEASE_S + 2.0
     survival.worker("other")
     state = survival.when("completed")
@@ -60,7 +61,7 @@ def test_a_short_stop_of_the_worker_freezes_nothing_for_good_and_the_run_complet
     survival.when("started")
     child = survival.training_child(worker)
     worker.popen.send_signal(signal.SIGSTOP)
-    until(lambda: child.status() == psutil.STATUS_STOPPED, "the watchdog froze the child", 30)
+    until(lambda: child.status() == psutil.STATUS_STOPPED, "the watchdog froze the child")
     worker.popen.send_signal(signal.SIGCONT)
     until(lambda: child.status() != psutil.STATUS_STOPPED, "it is thawed")
     survival.ends_once("completed", attempts=1)

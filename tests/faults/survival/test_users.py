@@ -14,6 +14,7 @@ from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import Reason
 
 
+@pytest.mark.timed
 def test_a_cancel_reaches_the_training_within_two_seconds_and_says_who_and_why(survival: Survival) -> None:
     survival.dispatcher()
     worker = survival.worker()

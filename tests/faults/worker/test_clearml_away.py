@@ -46,7 +46,7 @@ class Server:
             env={**os.environ, **self.at.environment()},
             stderr=subprocess.DEVNULL,
         )
-        until(self.answers, "the ClearML server answers", 20)
+        until(self.answers, "the ClearML server answers")
 
     def answers(self) -> bool:
         try:
@@ -93,6 +93,7 @@ def test_a_clearml_server_that_is_killed_in_mid_training_costs_no_run(
         assert isinstance(stage.outcome(again.run_id).fact, AttemptSucceeded)
 
 
+@pytest.mark.timed
 def test_a_worker_that_ends_while_clearml_stands_still_says_so_in_the_log_within_two_seconds(
     kafka_bootstrap: str, topic_prefix: str, server: Server, tmp_path: Path
 ) -> None:

@@ -120,7 +120,7 @@ def test_a_run_under_an_agent_emits_the_events_of_a_native_worker(yard: Yard, ra
         started = next(fact for fact in ours if isinstance(fact, ev.AttemptStarted))
         assert started.worker == served.worker
         assert _results(ours) == _results(native)
-        until(lambda: "exit status 0" in served.log(), "the agent is done with the task", 20)
+        until(lambda: "exit status 0" in served.log(), "the agent is done with the task")
     task = raw.task(started.task_id)
     assert task["status"] == "completed"
     assert task["models"]["output"]
@@ -134,6 +134,7 @@ def _results(told: list[ev.Fact]) -> dict[str, Any]:
     return {"keys": sorted(results), "metric": results["metric"], "value": results["value"]}
 
 
+@pytest.mark.timed
 def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: Raw, tmp_path: Path) -> None:
     yard.start(TRAINYARD_SURVEY_EVERY_S="1")
     with serving(yard, tmp_path) as served:
@@ -146,7 +147,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
         assert time.monotonic() - asked_at < CANCELLED_WITHIN_S
         assert (ended.claim, ended.message) == (started.claim, "cancelled by alice: wrong data")
         assert wait_for(yard, "cancelled", ev.RunCancelled, served).reason == "user"
-        until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent is done with the task", 20)
+        until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent is done with the task")
         assert raw.task(started.task_id)["status"] == "stopped"
 
         yard.submit(body("wine-flaml", run_name="stopped", time_budget_s=300, queue=yard.queue))
@@ -155,7 +156,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
         ended = wait_for(yard, "stopped", ev.AttemptCancelled, served)
         assert ended.detail == "task_stopped"
         wait_for(yard, "stopped", ev.RunCancelled, served)
-        until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent ended the process", 20)
+        until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent ended the process")
         assert raw.task(started.task_id)["status"] == "stopped"
         assert len([f for f in facts(yard, "stopped") if isinstance(f, ev.AttemptStarted)]) == 1
 

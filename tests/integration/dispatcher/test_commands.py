@@ -94,7 +94,7 @@ def test_a_secret_is_in_nothing_that_the_dispatcher_writes(
                 break
         process.terminate()
         written += process.stderr.read()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     assert "refused with 401" in written
     assert "canary-secret" not in written
     assert all(json.loads(line) for line in written.splitlines())

@@ -9,6 +9,8 @@ import time
 import uuid
 from pathlib import Path
 
+import pytest
+
 from tests.behaviour.clearml.server import embedded_server
 from tests.integration.dispatcher.yard import Yard, request, until
 from trainyard_schemas import events as ev
@@ -170,6 +172,7 @@ def test_a_restarted_dispatcher_goes_on_where_it_was(yard: Yard) -> None:
     second.end(signal.SIGKILL)
 
 
+@pytest.mark.timed
 def test_a_standby_takes_the_lead_when_the_leader_ends(yard: Yard) -> None:
     one = yard.start(name="one")
     two = yard.start(name="two")
@@ -210,7 +213,7 @@ def test_while_clearml_is_away_requests_are_accepted_and_go_on_when_it_is_back(y
 def test_a_second_process_on_the_same_state_folder_is_refused(yard: Yard) -> None:
     yard.start(name="one")
     second = yard.start(name="one", ready=False)
-    assert second.popen.wait(timeout=30) == 78
+    assert second.popen.wait(timeout=60) == 78
     assert "TRAINYARD_STATE_DIR cannot be used: another process uses the folder" in second.log_path.read_text()
 
 

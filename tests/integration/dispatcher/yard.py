@@ -95,7 +95,7 @@ class Dispatcher:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end."""
         self.popen.send_signal(number)
-        return self.popen.wait(timeout=20)
+        return self.popen.wait(timeout=60)
 
 
 @dataclass
@@ -233,7 +233,7 @@ class Yard:
         for dispatcher in self.dispatchers:
             if dispatcher.popen.poll() is None:
                 dispatcher.popen.kill()
-                dispatcher.popen.wait(timeout=10)
+                dispatcher.popen.wait(timeout=60)
 
 
 @dataclass

@@ -70,7 +70,7 @@ class Service:
     def end(self, number: int) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """End it if it runs."""
@@ -97,13 +97,13 @@ class Service:
             for sample in family.samples
         }
 
-    def until(self, condition: Callable[[], bool], what: str, deadline_s: float = 20.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
         give_up_at = time.monotonic() + deadline_s
         while not condition():
             assert time.monotonic() < give_up_at, f"not in time: {what}\n{self.errors.read_text()[-2000:]}"
             time.sleep(0.05)
 
-    def until_ended(self, count: int, deadline_s: float = 20.0) -> None:
+    def until_ended(self, count: int, deadline_s: float = 60.0) -> None:
         name = ("trainyard_runs_ended_total", "", "completed", "sklearn")
         self.until(lambda: self.samples().get(name) == count, f"{count} runs ended", deadline_s)
 

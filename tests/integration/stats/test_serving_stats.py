@@ -46,12 +46,13 @@ def counting(kafka_bootstrap: str, topic_prefix: str, tmp_path: Path, topic: str
     made.kill()
 
 
-def until_counted(services: list[Service], sender: Sender, deadline_s: float = 30.0) -> None:
+def until_counted(services: list[Service], sender: Sender, deadline_s: float = 60.0) -> None:
     services[0].until(
         lambda: requests_by_url(services) == sender.ledger, f"{sender.ledger} counted", deadline_s=deadline_s
     )
 
 
+@pytest.mark.timed
 def test_the_golden_messages_are_shown_within_a_second_and_in_both_formats(sender: Sender, counting: Service) -> None:
     counting.start()
     counting.until(lambda: counting.get("/readyz")[0] == 200, "ready")
@@ -90,6 +91,7 @@ def test_bad_messages_are_counted_and_stop_nothing(sender: Sender, counting: Ser
     }
 
 
+@pytest.mark.timed
 def test_it_counts_what_came_before_it_and_while_it_was_dead_and_after_a_restart_exactly(
     sender: Sender, counting: Service
 ) -> None:
@@ -118,13 +120,13 @@ def test_two_replicas_share_the_partitions_and_their_sum_is_exact(
         sender.some(50)
         until_counted([counting], sender)
         other.start()
-        other.until(lambda: bool(requests_by_url([other])), "the other one has a partition", deadline_s=40)
+        other.until(lambda: bool(requests_by_url([other])), "the other one has a partition", deadline_s=90)
         sender.some(50)
-        until_counted([counting, other], sender, deadline_s=40)
+        until_counted([counting, other], sender, deadline_s=90)
         assert requests_by_url([counting])
         assert other.end(signal.SIGKILL) == -signal.SIGKILL
         sender.some(20)
-        until_counted([counting], sender, deadline_s=40)
+        until_counted([counting], sender, deadline_s=90)
     finally:
         other.kill()
 
@@ -146,7 +148,7 @@ def test_a_process_that_stood_still_longer_than_its_session_shows_nothing_that_a
         together = requests_by_url([counting, other])
         assert all(together[url] <= sender.ledger[url] for url in together)
         sender.some(10)
-        until_counted([counting, other], sender, deadline_s=40)
+        until_counted([counting, other], sender, deadline_s=90)
     finally:
         other.kill()
 
@@ -181,7 +183,7 @@ def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
     counting.add(TRAINYARD_STATS_METRIC_LOGGING_FILE=str(file), TRAINYARD_STATS_CONFIG_POLL_S="1")
     counting.start()
     assert counting.process is not None
-    assert counting.process.wait(timeout=30) == 78
+    assert counting.process.wait(timeout=60) == 78
     assert "metric_logging.a/1.metrics.x.type" in counting.errors.read_text()
     file.write_text('{"a/1": {"metrics": {"x": {"type": "counter"}}}}')
     counting.start()
@@ -235,6 +237,7 @@ def test_lags_of_groups_and_dead_letters_are_shown(
     assert counting.samples()["trainyard_dead_letters_total", dead_letters] == 2
 
 
+@pytest.mark.timed
 def test_idle_it_costs_nothing_and_stays_small(sender: Sender, counting: Service) -> None:
     sender.some(20)
     counting.start()

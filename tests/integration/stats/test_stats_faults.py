@@ -79,7 +79,7 @@ def test_another_number_of_partitions_is_refused_with_a_sentence(
     apply_topics(kafka_bootstrap, topic_prefix, three([t for t in TOPICS if t.name is TopicName.RUNS_LIFECYCLE]))
     service.start()
     assert service.process is not None
-    assert service.process.wait(timeout=20) == 1
+    assert service.process.wait(timeout=60) == 1
     assert "has 3 partitions, not 12" in service.errors.read_text()
 
 

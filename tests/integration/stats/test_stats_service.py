@@ -52,7 +52,7 @@ def test_killed_around_its_checkpoint_it_counts_once(service: Service, publish: 
     publish(COMPLETED, ["a"])
     service.start(TRAINYARD_FAILPOINT=f"{window}:kill@1")
     assert service.process is not None
-    assert service.process.wait(timeout=20) == -signal.SIGKILL
+    assert service.process.wait(timeout=60) == -signal.SIGKILL
     publish(COMPLETED, ["b"])
     service.start()
     service.until_ended(2)
@@ -84,6 +84,7 @@ def test_it_waits_for_topics_that_do_not_exist_yet(service: Service, kafka_boots
     service.until(lambda: service.get("/readyz")[0] == 200, "ready")
 
 
+@pytest.mark.timed
 def test_it_ends_within_two_seconds_and_is_small_and_idle(service: Service, publish: Publish) -> None:
     publish(COMPLETED, ["a"])
     service.start()

@@ -37,6 +37,7 @@ def stopped(broker: EmbeddedKafka) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.timed
 def test_a_request_without_an_answer_is_unknown_within_the_time_and_the_same_client_recovers(
     own_broker: EmbeddedKafka,
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_request_without_an_answer_is_unknown_within_the_time_and_the_same_cli
         assert caught.value.run_id == again.run_id != first.run_id
 
 
+@pytest.mark.timed
 def test_a_question_without_an_answer_ends_within_the_time(own_broker: EmbeddedKafka) -> None:
     with Client(own_broker.bootstrap, timeout_s=4) as client, stopped(own_broker):
         begun = time.monotonic()
@@ -59,6 +61,7 @@ def test_a_question_without_an_answer_ends_within_the_time(own_broker: EmbeddedK
         assert time.monotonic() - begun < 6
 
 
+@pytest.mark.timed
 def test_an_interruption_in_the_middle_of_a_send_closes_quietly_and_at_once(own_broker: EmbeddedKafka) -> None:
     try:
         with Client(own_broker.bootstrap, timeout_s=4) as client:

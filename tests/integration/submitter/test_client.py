@@ -140,6 +140,7 @@ def test_the_same_key_with_the_same_request_is_the_same_run_even_long_after_it_e
     assert client.wait(again, timeout_s=20).phase is RunPhase.COMPLETED
 
 
+@pytest.mark.timed
 def test_waiting_ends_in_time_and_says_that_the_run_goes_on(client: Client, append: Append) -> None:
     submission = client.submit(REQUEST)
     append([accepted(submission.run_id, submission.origin)])
@@ -167,6 +168,7 @@ def test_a_run_that_is_not_in_the_log_is_unknown(client: Client) -> None:
         client.history(unknown)
 
 
+@pytest.mark.timed
 def test_a_broker_that_is_not_there_is_reported_within_the_time() -> None:
     begun = time.monotonic()
     with Client("127.0.0.1:9", timeout_s=2) as nowhere:

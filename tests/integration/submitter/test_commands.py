@@ -65,7 +65,7 @@ def test_wait_follows_to_the_end_and_exits_0_when_it_completed(
     waiting = _waiting(environment, "--json", "--idempotency-key", key)
     _until(lambda: bool(requested(run_id)))
     append(whole_life(run_id, requested(run_id)[0]))
-    out, err = waiting.communicate(timeout=30)
+    out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, err) == (0, b"")
     shown = json.loads(out)
     assert (shown["state"], shown["value"], shown["baseline"]) == ("completed", 0.9722, 0.3889)
@@ -142,6 +142,7 @@ def test_an_invalid_request_exits_3_and_names_the_field(trainyard: Run, body: di
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.timed
 def test_an_absent_broker_exits_5_within_10_seconds(trainyard: Run) -> None:
     begun = time.monotonic()
     done = trainyard("submit", "-", given=json.dumps(REQUEST), TRAINYARD_KAFKA_BOOTSTRAP="127.0.0.1:9")
@@ -169,7 +170,7 @@ def test_ctrl_c_while_waiting_is_clean_and_says_that_the_run_goes_on(
     assert waiting.stderr is not None
     assert b"accepted" in waiting.stderr.readline()  # from here on it waits
     waiting.send_signal(signal.SIGINT)
-    out, err = waiting.communicate(timeout=10)
+    out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     assert b"the run goes on" in err
@@ -191,7 +192,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(environment: dict[str, st
     assert listing.stderr is not None
     with listing.stderr:
         assert listing.stderr.read() == b""
-    assert listing.wait(timeout=20) == 141
+    assert listing.wait(timeout=60) == 141
 
 
 def _waiting(environment: dict[str, str], *options: str) -> subprocess.Popen[bytes]:

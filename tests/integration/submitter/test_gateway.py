@@ -22,8 +22,10 @@ from trainyard_schemas.ids import Origin
 from trainyard_submitter.gateway.app import Gateway, build
 from trainyard_submitter.gateway.settings import GatewaySettings
 
+pytestmark = pytest.mark.timed
+
 ORIGIN = Origin("t.runs.requested", 0, 0, 1_000_000)
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 NOBODY = "http://127.0.0.1:9"
 
 

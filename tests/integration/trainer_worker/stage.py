@@ -110,7 +110,7 @@ class Process:
 
     def wait_ready(self) -> None:
         """Wait until /readyz answers 200."""
-        until(lambda: self.page("/readyz")[0] == 200, "the worker is ready", 20)
+        until(lambda: self.page("/readyz")[0] == 200, "the worker is ready")
 
     def end(self, number: int = signal.SIGTERM, timeout_s: float = 5.0) -> int:
         """Signal it and wait for its end; returns the exit status."""
@@ -298,7 +298,7 @@ class Stage:
 
     def wait_status(self, task_id: str, status: str) -> None:
         """Wait until the ClearML task has `status`."""
-        until(lambda: self.task(task_id)["status"] == status, f"task {task_id} is {status}", 20)
+        until(lambda: self.task(task_id)["status"] == status, f"task {task_id} is {status}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import obstore
+import pytest
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
@@ -112,6 +113,7 @@ def test_a_clearml_dataset_is_trained_on_and_its_id_is_among_the_results(stage: 
     }
 
 
+@pytest.mark.timed
 def test_while_data_comes_the_attempt_lives_in_phase_data_and_ends_with_its_host(stage: Stage) -> None:
     go_on = threading.Event()
 

@@ -7,6 +7,8 @@ import signal
 import time
 from typing import Any
 
+import pytest
+
 from tests.integration.trainer_worker.stage import Dispatched, Stage, example, until
 from trainyard_schemas.events import AttemptFailed, AttemptStarted, AttemptSucceeded, Event
 from trainyard_schemas.vocabulary import Reason
@@ -48,7 +50,7 @@ def test_sigusr1_lets_what_runs_finish_and_takes_no_more(stage: Stage) -> None:
     run = stage.dispatch(fitting(5))
     until(lambda: start_of(stage, run), "the run is claimed")
     worker.popen.send_signal(signal.SIGUSR1)
-    until(lambda: worker.page("/readyz")[0] == 503, "it is no longer ready", 5)
+    until(lambda: worker.page("/readyz")[0] == 503, "it is no longer ready")
     assert json.loads(worker.page("/readyz")[1])["checks"]["work"] == "draining"
     later = stage.dispatch(fitting(1))
     assert worker.popen.wait(60) == 0
@@ -72,6 +74,7 @@ def test_sigterm_gives_what_runs_the_time_to_drain(stage: Stage) -> None:
     assert stage.task(run.task_id)["status"] == "completed"
 
 
+@pytest.mark.timed
 def test_what_has_not_finished_when_the_time_to_drain_is_over_ends_as_host_shutdown(stage: Stage) -> None:
     worker = stage.start_worker(TRAINYARD_WORKER_DRAIN_S="1.5")
     run = stage.dispatch(fitting(60))

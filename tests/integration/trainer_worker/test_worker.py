@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.integration.trainer_worker.stage import ROOT, Process, Stage, example, until
 from trainyard_runtime.kafka.settings import KafkaSettings
@@ -207,12 +208,13 @@ def test_a_task_that_was_popped_twice_is_trained_by_one_worker_and_left_alone_by
     stage.wait_status(run.task_id, "completed")
 
 
+@pytest.mark.timed
 def test_the_log_wakes_a_worker_long_before_it_would_look(stage: Stage) -> None:
     stage.start_worker(TRAINYARD_WORKER_POLL_S="300")
     time.sleep(0.5)  # let it look once and find nothing
     dispatched_at = time.monotonic()
     run = stage.dispatch(quick())
-    until(lambda: started(stage, run.run_id), "the run is claimed", 10)
+    until(lambda: started(stage, run.run_id), "the run is claimed")
     assert time.monotonic() - dispatched_at < 5.0
 
 
@@ -243,6 +245,7 @@ def test_a_foreign_task_is_failed_with_a_message_and_a_users_clone_is_asked_for_
     assert stage.task(run.task_id)["status"] == "queued"
 
 
+@pytest.mark.timed
 def test_sigterm_ends_training_within_two_seconds_as_host_shutdown(stage: Stage) -> None:
     worker = stage.start_worker()
     run = stage.dispatch(example("wine-flaml"))
@@ -265,7 +268,7 @@ def test_a_worker_is_alive_but_not_ready_while_its_log_is_away_and_leaves_the_qu
     run = stage.dispatch(quick())
     stage.kafka = KafkaSettings(bootstrap="127.0.0.1:9", topic_prefix=stage.kafka.topic_prefix)
     worker = stage.start_worker(wait=False, TRAINYARD_WORKER_POLL_S="0.2")
-    until(lambda: json.loads(worker.page("/readyz")[1])["checks"]["clearml"] == "registered", "it registers", 20)
+    until(lambda: json.loads(worker.page("/readyz")[1])["checks"]["clearml"] == "registered", "it registers")
     status, body = worker.page("/readyz")
     assert status == 503
     assert json.loads(body)["checks"]["log"] == "not readable"
@@ -275,6 +278,7 @@ def test_a_worker_is_alive_but_not_ready_while_its_log_is_away_and_leaves_the_qu
     assert worker.end() == 0
 
 
+@pytest.mark.timed
 def test_an_idle_worker_is_small(stage: Stage) -> None:
     worker = stage.start_worker()
     process = psutil.Process(worker.popen.pid)

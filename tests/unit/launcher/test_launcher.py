@@ -176,6 +176,7 @@ def test_a_disk_that_fills_up_is_no_traceback(bare_checkout: Path) -> None:
     )
 
 
+@pytest.mark.timed
 def test_once_set_up_it_hands_over_within_a_fifth_of_a_second(bare_checkout: Path, launcher: ModuleType) -> None:
     """CPU time until the real command starts (here: `true`); the wall clock would measure the machine's other work."""
     program = shutil.which("true")

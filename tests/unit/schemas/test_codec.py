@@ -81,6 +81,7 @@ def test_bad_bytes_are_refused_with_a_code_and_a_sentence(kind: str) -> None:
     assert str(error).isprintable()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", BAD_BYTES)
 def test_bad_bytes_are_refused_in_under_50_ms(kind: str) -> None:
     value, _ = BAD_BYTES[kind]

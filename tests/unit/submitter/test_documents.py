@@ -115,6 +115,7 @@ def test_standard_input_is_json_when_it_begins_with_a_brace_and_yaml_otherwise(m
         assert read_request("-") == {"trainer": "flaml"}
 
 
+@pytest.mark.timed
 def test_a_file_without_end_is_refused_quickly() -> None:
     begun = time.monotonic()
     with pytest.raises(InvalidRequest) as caught:

@@ -168,6 +168,7 @@ def test_an_outcome_of_an_earlier_attempt_in_the_folder_is_not_believed(tmp_path
     assert failed(run(tmp_path, "")).detail == "child_died"
 
 
+@pytest.mark.timed
 def test_a_stop_ends_a_willing_child_at_once(tmp_path: Path) -> None:
     seen = run(tmp_path, READY + "import time; time.sleep(60)", stop=Reason.USER)
     assert seen.outcome == Stopped(Reason.USER)
@@ -175,6 +176,7 @@ def test_a_stop_ends_a_willing_child_at_once(tmp_path: Path) -> None:
     assert gone(seen.pid)
 
 
+@pytest.mark.timed
 def test_a_stop_ends_a_child_that_ignores_sigterm_with_its_whole_group(tmp_path: Path) -> None:
     script = (
         "import signal, subprocess, sys, time\n"
@@ -217,6 +219,7 @@ def test_what_a_child_leaves_behind_in_its_group_is_ended(tmp_path: Path) -> Non
     assert gone(int((tmp_path / "work" / "grandchild").read_text()))
 
 
+@pytest.mark.timed
 def test_a_descendant_that_left_the_group_does_not_hold_us_up(tmp_path: Path) -> None:
     script = (
         "import subprocess, sys\n"

@@ -60,6 +60,7 @@ def with_server(trainer: str, scenario: Callable[[ForkServer], Awaitable[None]],
         assert not list(Path(folder).iterdir()), "a closed server leaves nothing"
 
 
+@pytest.mark.timed
 def test_a_second_child_needs_no_imports_and_each_says_how_it_ended(tmp_path: Path) -> None:
     async def scenario(server: ForkServer) -> None:
         await server.warm()

@@ -166,6 +166,7 @@ def test_descendants_are_frozen_and_killed_too_also_in_a_session_of_their_own() 
     run(scenario)
 
 
+@pytest.mark.timed
 def test_a_watchdog_is_small_and_starts_at_once(child: subprocess.Popen[bytes]) -> None:
     process = subprocess.Popen([*PROGRAM, str(child.pid)], stdin=subprocess.PIPE)
     try:

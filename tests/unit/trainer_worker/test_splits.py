@@ -49,6 +49,7 @@ def test_stratification_keeps_each_classs_share() -> None:
     assert np.bincount(codes[split.test]).tolist() == [16, 4]
 
 
+@pytest.mark.timed
 def test_many_classes_are_stratified_in_time_that_grows_with_the_rows() -> None:
     codes = np.arange(200_000, dtype=np.int64) % 50_000
     started = time.monotonic()

@@ -227,6 +227,7 @@ def test_a_solver_that_is_fitted_in_steps_finds_what_it_finds_in_one() -> None:
     assert (model.max_iter, model.warm_start) == (1_000, False)
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("params", "budget_s", "says"),
     [
