@@ -55,6 +55,7 @@ class Raw:
     ) -> Answer:
         """One request to `/path`; `content` replaces the JSON body."""
         sent: dict[str, Any] = {"json": {} if body is None else body} if content is None else {"content": content}
+        self.http.cookies.clear()  # the login's would let in whatever has no credentials
         response = self.http.request(method, f"{self.server.api}/{path}", headers=headers, auth=auth, **sent)
         answer = response.json()
         return Answer(response.status_code, response.headers, answer["meta"], answer.get("data") or {})

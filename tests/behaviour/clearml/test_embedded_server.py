@@ -40,7 +40,7 @@ IMPLEMENTED_CALLS = {
     "tasks": "add_or_update_artifacts add_or_update_model archive_many clone completed create delete delete_artifacts "
     "delete_configuration delete_hyper_params delete_models dequeue edit edit_configuration edit_hyper_params enqueue "
     "enqueue_many failed get_all get_all_ex get_by_id get_configurations get_hyper_params ping publish reset "
-    "set_requirements started stopped unarchive_many update",
+    "set_requirements started stop stop_many stopped unarchive_many update",
     "workers": "get_all register status_report unregister",
 }
 
@@ -56,7 +56,7 @@ def test_every_implemented_call_is_one_that_clearml_has() -> None:
 
 def test_every_other_call_that_clearml_has_is_501_and_named(raw: Raw) -> None:
     missing = sorted(KNOWN_CALLS - IMPLEMENTED)
-    assert "tasks.stop" in missing
+    assert "tasks.move" in missing
     for action in missing:
         answer = raw(action)
         assert answer.code == (501, 0), action
@@ -66,7 +66,7 @@ def test_every_other_call_that_clearml_has_is_501_and_named(raw: Raw) -> None:
 def test_the_client_takes_a_501_as_a_refusal(clearml_server: ClearMLServer) -> None:
     async def act(client: ClearMLClient) -> ClearMLRefused | None:
         try:
-            await client._transport.effect("tasks.stop", {"task": "x"})
+            await client._transport.effect("tasks.move", {"ids": ["x"]})
         except ClearMLRefused as refusal:
             return refusal
         return None
@@ -74,7 +74,7 @@ def test_the_client_takes_a_501_as_a_refusal(clearml_server: ClearMLServer) -> N
     refusal = with_client(clearml_server, act)
     assert refusal is not None
     assert refusal.code == 501
-    assert "tasks.stop" in refusal.msg
+    assert "tasks.move" in refusal.msg
 
 
 def test_the_server_closes_each_connection(raw: Raw) -> None:

@@ -93,3 +93,11 @@ def test_a_worker_shows_while_it_reports_and_not_after_it_left(clearml_server: C
         assert worker not in {one["id"] for one in await client.workers()}
 
     with_client(clearml_server, act)
+
+
+def test_metadata_are_items_by_key_and_a_list_is_refused(raw: Raw, made: Made) -> None:
+    item = {"key": "metrics.accuracy", "type": "str", "value": "0.9"}
+    model = made.model(metadata={"metrics.accuracy": item})
+    assert raw.ok("models.get_by_id", model=model)["model"]["metadata"] == {"metrics.accuracy": item}
+    body = {"name": made.name("model"), "uri": "https://example.org/model.bin", "metadata": [item]}
+    assert raw("models.create", body).code == (400, 12)

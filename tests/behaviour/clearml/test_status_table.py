@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.behaviour.clearml.raw import Made, Raw
@@ -51,9 +53,19 @@ def test_a_status_change_is_answered_as_the_table_says(
         assert raw.task(task)["status"] == AFTER[change]
 
 
-@pytest.mark.parametrize("change", ["started", "stopped", "completed", "failed", "reset", "delete", "publish"])
+@pytest.mark.parametrize("change", ["stopped", "stop", "completed", "failed", "reset", "delete", "publish"])
 def test_a_task_that_does_not_exist_is_101(raw: Raw, change: str) -> None:
     assert raw(f"tasks.{change}", task="0" * 32).code == (400, 101)
+
+
+def test_a_task_that_does_not_exist_is_10_for_started(raw: Raw) -> None:
+    assert raw("tasks.started", task="0" * 32).code == (400, 10)
+
+
+def test_a_task_that_is_started_again_after_its_end_says_started_anew(raw: Raw, made: Made) -> None:
+    task = made.task("stopped")
+    assert "started" in raw("tasks.started", task=task).data["fields"]
+    assert raw.task(task).get("completed") is None
 
 
 def test_started_answers_every_caller_and_only_the_first_answer_says_started(raw: Raw, made: Made) -> None:
@@ -84,16 +96,74 @@ def test_an_edit_outside_of_created_needs_force(raw: Raw, made: Made) -> None:
     assert raw.task(task)["comment"] == "taken"
 
 
-@pytest.mark.parametrize("status", ["created", "queued", "in_progress", "completed"])
-def test_dequeue_always_succeeds_and_makes_the_task_created(raw: Raw, made: Made, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "after"),
+    [
+        ("created", "created"),
+        ("queued", "created"),
+        ("in_progress", "created"),
+        ("stopped", "stopped"),
+        ("failed", "failed"),
+        ("completed", "completed"),
+    ],
+)
+def test_dequeue_always_succeeds_and_changes_what_waits_or_runs(raw: Raw, made: Made, status: str, after: str) -> None:
     queue = made.queue()
     task = made.task(status, queue)
-    assert raw("tasks.dequeue", task=task).code == (200, 0)
-    assert raw.task(task)["status"] == "created"
+    answer = raw("tasks.dequeue", task=task)
+    assert answer.code == (200, 0)
+    assert answer.data["updated"] == int(status in ("queued", "in_progress"))
+    assert raw.task(task)["status"] == after
     assert raw.entries(queue) == []
+
+
+def test_dequeue_gives_back_the_status_from_before_the_queue(raw: Raw, made: Made) -> None:
+    first, second = made.queue(), made.queue()
+    task = made.task("failed")
+    for queue in (first, second):
+        raw.ok("tasks.enqueue", task=task, queue=queue)
+    assert raw.entries(first) == []
+    raw.ok("tasks.dequeue", task=task)
+    assert raw.task(task)["status"] == "failed"
+    assert raw.entries(second) == []
 
 
 def test_dequeue_sets_the_new_status_that_is_given(raw: Raw, made: Made) -> None:
     task = made.task("queued")
     raw.ok("tasks.dequeue", task=task, new_status="stopped")
     assert raw.task(task)["status"] == "stopped"
+
+
+def test_a_queued_task_that_says_stopped_leaves_its_entry_and_one_that_is_stopped_does_not(
+    raw: Raw, made: Made
+) -> None:
+    queue = made.queue()
+    task = made.task("queued", queue)
+    raw.ok("tasks.stopped", task=task)
+    assert raw.entries(queue) == [task]
+    assert raw("tasks.enqueue", task=task, queue=queue).code == (400, 706)
+    assert raw.task(task)["status"] == "stopped"
+    other = made.task("queued", queue)
+    raw.ok("tasks.stop", task=other)
+    assert raw.task(other)["status"] == "stopped"
+    assert raw.entries(queue) == [task]
+
+
+@pytest.mark.parametrize("action", ["stop", "stop_many"])
+def test_a_task_that_a_worker_is_at_is_only_told_to_stop(raw: Raw, made: Made, action: str) -> None:
+    alone, worked_at = made.task("in_progress"), made.task("in_progress")
+    worker = made.name("worker")
+    raw.ok("workers.register", worker=worker, queues=[made.queue()], timeout=600)
+    raw.ok("workers.status_report", worker=worker, timestamp=int(time.time() * 1000), task=worked_at)
+    raw.ok("workers.unregister", worker=worker)
+    for task in (alone, worked_at):
+        raw.ok(f"tasks.{action}", **({"task": task} if action == "stop" else {"ids": [task]}))
+    assert raw.task(alone)["status"] == "stopped"
+    told = raw.task(worked_at)
+    assert (told["status"], told["status_message"]) == ("in_progress", "stopping")
+    raw.ok("tasks.stopped", task=worked_at, status_message="it obeyed")
+    assert raw.task(worked_at)["status_message"] == "it obeyed"
+
+
+def test_a_task_that_never_ran_cannot_be_stopped(raw: Raw, made: Made) -> None:
+    assert raw("tasks.stop", task=made.task()).code == (400, 110)

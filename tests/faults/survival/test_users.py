@@ -54,7 +54,8 @@ def test_a_command_that_overtakes_its_request_waits_for_it_and_nonsense_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("act", "detail"), [("stop", "task_stopped"), ("reset", "task_reset"), ("delete", "task_deleted")]
+    ("act", "detail"),
+    [("stop", "task_stopped"), ("abort", "task_stopped"), ("reset", "task_reset"), ("delete", "task_deleted")],
 )
 def test_a_users_act_on_a_running_task_cancels_the_run(survival: Survival, act: str, detail: str) -> None:
     survival.dispatcher()
@@ -67,6 +68,7 @@ def test_a_users_act_on_a_running_task_cancels_the_run(survival: Survival, act: 
     async def do(client: Any) -> None:
         calls = {
             "stop": lambda: client.task_stopped(run.task_id),
+            "abort": lambda: client._transport.effect("tasks.stop_many", {"ids": [run.task_id]}),
             "reset": lambda: client.reset_task(run.task_id, force=True),
             "delete": lambda: client.delete_task(run.task_id, force=True),
         }

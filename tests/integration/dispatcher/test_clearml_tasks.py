@@ -99,10 +99,10 @@ def test_a_survey_shows_what_is_open_what_stands_in_a_queue_and_what_nobody_sees
                     "uri": "http://files/m",
                     "tags": ["mine", UNSEEN_TAG],
                     "system_tags": ["archived"],
-                    "metadata": [
-                        {"key": key, "type": "str", "value": value}
+                    "metadata": {
+                        key: {"key": key, "type": "str", "value": value}
                         for key, value in (("run_id", run_id), ("attempt", "2"), ("claim", "c1"))
-                    ],
+                    },
                 }
             )
             survey = await tasks.survey([queued, foreign, "0" * 32])

@@ -35,7 +35,7 @@ def registered(version: int = 1, **values: object) -> dict[str, Any]:
         "split_sha256": "s",
         **values,
     }
-    return {"metadata": {item["key"]: item for item in metadata_items(described)}}
+    return {"metadata": metadata_items(described)}
 
 
 def results(value: object, **changes: object) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_metadata_hold_every_figure_and_link_the_reports() -> None:
     assert (record["key"], record["hash"], record["content_size"]) == ("leaderboard", "ab", 7)
     found = results(1.5, metrics={"rmse": 1.5, "r2": None}, trainer="autogluon")
     described = model_metadata("run", 1, "claim", found, "ff", 3, [entry, {"name": "notes", "uri": "http://f/n"}])
-    kept = metadata_of({"metadata": {item["key"]: item for item in metadata_items(described)}})
+    kept = metadata_of({"metadata": metadata_items(described)})
     assert kept["metrics.rmse"] == "1.5"
     assert kept["artifacts.leaderboard"] == "http://f/leaderboard.csv"
     assert kept["split_sha256"] == "s"

@@ -69,10 +69,10 @@ def test_files_of_two_claims_never_meet_and_names_cannot_climb() -> None:
 
 
 def test_metadata_are_strings_and_leave_out_what_is_unknown() -> None:
-    assert metadata_items({"a": 1, "b": None, "c": "x"}) == [
-        {"key": "a", "type": "str", "value": "1"},
-        {"key": "c", "type": "str", "value": "x"},
-    ]
+    assert metadata_items({"a": 1, "b": None, "c": "x"}) == {
+        "a": {"key": "a", "type": "str", "value": "1"},
+        "c": {"key": "c", "type": "str", "value": "x"},
+    }
 
 
 @given(st.dictionaries(st.text(min_size=1), JSON, max_size=8))

@@ -13,6 +13,7 @@ TASK_FIELDS_OF_A_RUN: Final = (
     "id",
     "name",
     "status",
+    "status_message",
     "parent",
     "tags",
     "hyperparams",

@@ -40,7 +40,10 @@ _STATUSES: Mapping[str, TaskStatus] = {
     status.value: status for status in TaskStatus if status not in (TaskStatus.OTHER, TaskStatus.MISSING)
 }
 _OPEN = [TaskStatus.CREATED.value, TaskStatus.QUEUED.value, TaskStatus.IN_PROGRESS.value]
-_SEEN_FIELDS = ("id", "status", "parent", "tags", "hyperparams.Run", "execution.queue", "last_update")
+_SEEN_FIELDS = ("id", "status", "status_message", "parent", "tags", "hyperparams.Run", "execution.queue", "last_update")
+ABORTED_BY_USER = "stopping"
+"""The status message of a task that its users abort while a worker reports that it is at it."""
+
 RESET_TAG = "trainyard:reset"
 """Tells a reset of ours from a user's: tags survive a reset."""
 
@@ -104,7 +107,7 @@ class ClearMLTasks:
     async def status(self, task_id: str) -> TaskStatus:
         """The task's status now."""
         with _translated():
-            task = await self._clearml.get_task(task_id, ("id", "status"))
+            task = await self._clearml.get_task(task_id, ("id", "status", "status_message"))
         return TaskStatus.MISSING if task is None else _status(task)
 
     async def find(self, run_ids: Sequence[str]) -> Sequence[FoundTask]:
@@ -269,6 +272,9 @@ def _unseen(model: Mapping[str, Any]) -> UnseenModel | None:
 
 
 def _status(task: Mapping[str, Any]) -> TaskStatus:
+    """The status; a task that ClearML's users abort is stopped, though ClearML leaves that to the worker it runs on."""
+    if task.get("status") == TaskStatus.IN_PROGRESS and task.get("status_message") == ABORTED_BY_USER:
+        return TaskStatus.STOPPED
     return _STATUSES.get(str(task.get("status")), TaskStatus.OTHER)
 
 

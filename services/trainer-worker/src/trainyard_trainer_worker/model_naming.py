@@ -51,10 +51,10 @@ def next_version(models: Iterable[Mapping[str, Any]]) -> int:
     return 1 + max((version_of(model) or 0 for model in models), default=0)
 
 
-def metadata_items(values: Mapping[str, object]) -> list[dict[str, str]]:
-    """Metadata in the shape that models.create takes; values that are None are left out."""
-    return [
-        {"key": key, "type": "str", "value": value if isinstance(value, str) else f"{value}"}
+def metadata_items(values: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    """Metadata in the shape that models.create takes: items by their keys; values that are None are left out."""
+    return {
+        key: {"key": key, "type": "str", "value": value if isinstance(value, str) else f"{value}"}
         for key, value in values.items()
         if value is not None
-    ]
+    }

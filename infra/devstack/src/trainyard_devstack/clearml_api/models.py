@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from trainyard_devstack.clearml_api.call import COMPANY, USER, Call, Handler, checked_name, each, new_id, updated
-from trainyard_devstack.clearml_api.errors import ApiError
+from trainyard_devstack.clearml_api.errors import ApiError, bad_field
 from trainyard_devstack.clearml_api.listing import answer, listing
 from trainyard_devstack.clearml_api.tasks import check_references
 
@@ -47,8 +47,8 @@ def create(call: Call) -> dict[str, Any]:
         "parent": None,
         **{field: call.body[field] for field in EDITABLE if call.body.get(field) is not None},
     }
+    _check_metadata(model)
     check_references(call, model["project"], None)
-    _normalise(model)
     call.store.put("model", model)
     return {"id": model["id"], "created": True}
 
@@ -58,9 +58,9 @@ def edit(call: Call) -> dict[str, Any]:
     fields = call.given(EDITABLE)
     if "name" in fields:
         checked_name(call.text("name"))
+    _check_metadata(fields)
     check_references(call, fields.get("project"), None)
     model.update(fields, last_update=call.timestamp)
-    _normalise(model)
     call.store.put("model", model)
     return updated(fields)
 
@@ -125,10 +125,10 @@ def add_or_update_metadata(call: Call) -> dict[str, Any]:
     return {"updated": 1}
 
 
-def _normalise(model: dict[str, Any]) -> None:
-    """Metadata is sent as a list of `{key, type, value}` and kept by key."""
-    if isinstance(model["metadata"], list):
-        model["metadata"] = {item["key"]: item for item in model["metadata"]}
+def _check_metadata(fields: dict[str, Any]) -> None:
+    """Metadata is `{key, type, value}` by key; only add_or_update_metadata takes a list. Errors: 400/12."""
+    if not isinstance(fields.get("metadata", {}), dict):
+        raise bad_field("metadata", "expected an object")
 
 
 CALLS: Final[dict[str, Handler]] = {

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from trainyard_devstack.clearml_api.call import COMPANY, USER, Call, Handler
-from trainyard_devstack.clearml_api.errors import bad_field
+from trainyard_devstack.clearml_api.errors import bad_field, no_such_task
 
 DEFAULT_TIMEOUT_S: Final = 600
 
@@ -48,9 +48,10 @@ def status_report(call: Call) -> dict[str, Any]:
     call.store.put("worker", doc)
     if doc["task"]:
         task = call.store.get("task", str(doc["task"]))
-        if task is not None:
-            task.update(last_worker=worker, last_worker_report=call.timestamp, last_update=call.timestamp)
-            call.store.put("task", task)
+        if task is None:
+            raise no_such_task(str(doc["task"]))
+        task.update(last_worker=worker, last_worker_report=call.timestamp, last_update=call.timestamp)
+        call.store.put("task", task)
     return {}
 
 
