@@ -152,7 +152,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
 
         yard.submit(body("wine-flaml", run_name="stopped", time_budget_s=300, queue=yard.queue))
         started = wait_for(yard, "stopped", ev.AttemptStarted, served)
-        raw.ok("tasks.stopped", task=started.task_id, status_reason="a user's abort")
+        raw.ok("tasks.stop_many", ids=[started.task_id], status_reason="a user's abort")
         ended = wait_for(yard, "stopped", ev.AttemptCancelled, served)
         assert ended.detail == "task_stopped"
         wait_for(yard, "stopped", ev.RunCancelled, served)
