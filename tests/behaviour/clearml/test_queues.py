@@ -149,7 +149,8 @@ def test_of_many_who_enqueue_at_once_one_succeeds(clearml_server: ClearMLServer,
 
     outcomes = with_client(clearml_server, act)
     refused = [one for one in outcomes if isinstance(one, ClearMLRefused)]
-    assert {one.subcode for one in refused} <= {Subcode.ALREADY_IN_QUEUE, Subcode.LOST_STATUS_RACE}
+    raced = {Subcode.ALREADY_IN_QUEUE, Subcode.LOST_STATUS_RACE, Subcode.TASK_NOT_IN_QUEUE}
+    assert {one.subcode for one in refused} <= raced
     assert len(outcomes) - len(refused) == 1
     assert raw.entries(queue) == [task]
 
@@ -199,3 +200,15 @@ def test_clients_that_make_the_same_queue_at_once_get_the_same(clearml_server: C
     ids = with_client(clearml_server, act)
     made.queues.extend(ids)
     assert len(ids) == 1
+
+
+def test_a_worker_keeps_the_id_of_a_queue_that_is_gone(raw: Raw, made: Made) -> None:
+    worker, kept, gone = made.name("worker"), made.queue(), made.queue()
+    raw.ok("workers.register", worker=worker, queues=[kept, gone], timeout=600)
+    raw.ok("queues.delete", queue=gone, force=True)
+    (seen,) = [one for one in raw.ok("workers.get_all")["workers"] if one["id"] == worker]
+    raw.ok("workers.unregister", worker=worker)
+    named = {queue["id"]: queue.get("name") for queue in seen["queues"]}
+    assert named.keys() == {kept, gone}
+    assert named[kept]
+    assert named[gone] is None

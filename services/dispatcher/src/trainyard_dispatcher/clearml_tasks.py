@@ -101,7 +101,7 @@ class ClearMLTasks:
             with _translated(self._forget_queues):
                 await self._clearml.enqueue_task(task_id, queue_id)
         except Refused as refusal:
-            if refusal.detail != _detail(Subcode.ALREADY_IN_QUEUE):
+            if refusal.detail not in _STANDS_THERE:
                 raise
 
     async def status(self, task_id: str) -> TaskStatus:
@@ -235,6 +235,10 @@ def _translated(on_refusal: Callable[[ClearMLRefused], None] = lambda refusal: N
 
 def _detail(subcode: int) -> str:
     return _DETAILS.get(subcode, f"clearml_{subcode}")
+
+
+_STANDS_THERE = frozenset({_detail(Subcode.ALREADY_IN_QUEUE), _detail(Subcode.TASK_NOT_IN_QUEUE)})
+"""Why an enqueue is refused that came too late: the latter where another one, sent at the same moment, was first."""
 
 
 def _found(task: Mapping[str, Any], topic_prefix: str) -> FoundTask | None:

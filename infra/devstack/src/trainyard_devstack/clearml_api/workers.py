@@ -72,10 +72,9 @@ def _alive(call: Call, worker: dict[str, Any], last_seen_s: int) -> bool:
 
 
 def _shown(call: Call, worker: dict[str, Any]) -> dict[str, Any]:
-    entries = [_queue_entry(call, queue_id) for queue_id in worker["queues"]]
     shown = {
         **worker,
-        "queues": [entry for entry in entries if entry is not None],
+        "queues": [_queue_entry(call, queue_id) for queue_id in worker["queues"]],
         "queue": _queue_entry(call, worker["queue"]) if worker.get("queue") else None,
     }
     task = call.store.get("task", str(worker["task"])) if worker.get("task") else None
@@ -83,10 +82,11 @@ def _shown(call: Call, worker: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _queue_entry(call: Call, queue_id: Any) -> dict[str, Any] | None:
+def _queue_entry(call: Call, queue_id: Any) -> dict[str, Any]:
+    """A queue that is gone keeps its id only."""
     queue = call.store.get("queue", str(queue_id))
     if queue is None:
-        return None
+        return {"id": str(queue_id)}
     return {"id": queue["id"], "name": queue["name"], "num_tasks": call.store.length(queue["id"])}
 
 
