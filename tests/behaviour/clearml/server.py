@@ -18,6 +18,9 @@ from pydantic import SecretStr
 
 from trainyard_runtime.clearml import ClearMLSettings
 
+ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
+"""Of every embedded server in the tests."""
+
 READY_S = 30.0
 ENDED_S = 15.0
 
@@ -70,11 +73,10 @@ def server_at(url: str) -> ClearMLServer:
 @contextmanager
 def embedded_server(data: Path, *arguments: str) -> Iterator[ClearMLServer]:
     """Start the embedded server on free ports; ended, and checked to end cleanly, on leaving."""
-    access_key, secret_key = "test-access-key", "test-secret-key"
     command = [sys.executable, "-m", "trainyard_devstack.clearml_api", "--data", str(data)]
     process = subprocess.Popen(
         [*command, "--api-port", "0", "--files-port", "0", *arguments],
-        env={**os.environ, "CLEARML_API_ACCESS_KEY": access_key, "CLEARML_API_SECRET_KEY": secret_key},
+        env={**os.environ, "CLEARML_API_ACCESS_KEY": ACCESS_KEY, "CLEARML_API_SECRET_KEY": SECRET_KEY},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -88,7 +90,7 @@ def embedded_server(data: Path, *arguments: str) -> Iterator[ClearMLServer]:
             listening = json.loads(lines.get(timeout=READY_S))
         except Empty:
             raise AssertionError(f"the embedded server said nothing for {READY_S} s") from None
-        yield ClearMLServer(listening["api"], listening["files"], access_key, secret_key)
+        yield ClearMLServer(listening["api"], listening["files"], ACCESS_KEY, SECRET_KEY)
     finally:
         process.terminate()
         try:
