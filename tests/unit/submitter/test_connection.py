@@ -72,9 +72,23 @@ def test_sasl_needs_its_credentials_and_never_shows_them() -> None:
     assert "topsecret" not in repr(connection)
 
 
-def test_an_unknown_protocol_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match="TRAINYARD_KAFKA_SECURITY_PROTOCOL"):
-        resolve("a:1", None, {"TRAINYARD_KAFKA_SECURITY_PROTOCOL": "plain"})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRAINYARD_KAFKA_SECURITY_PROTOCOL", "plain"),
+        ("TRAINYARD_KAFKA_SASL_MECHANISM", "GSSAPI"),
+        ("TRAINYARD_KAFKA_CA_FILE", "no-such-file.pem"),
+    ],
+)
+def test_security_that_cannot_be_is_a_configuration_error(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        resolve("a:1", None, {name: value})
+
+
+def test_empty_security_variables_are_not_set() -> None:
+    names = ("SECURITY_PROTOCOL", "SASL_MECHANISM", "USERNAME", "PASSWORD", "CA_FILE")
+    connection = resolve("a:1", None, {f"TRAINYARD_KAFKA_{name}": "" for name in names})
+    assert connection.address.client_options() == resolve("a:1", None, {}).address.client_options()
 
 
 def test_a_client_without_arguments_is_configured_like_the_command(

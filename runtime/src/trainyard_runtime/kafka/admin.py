@@ -13,6 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
 
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.topic_plan import Difference, ExistingTopic, TopicPlan, plan_topics
 from trainyard_schemas.topics import Topic
 
@@ -38,10 +39,10 @@ class TopicsReport:
     differences: tuple[Difference, ...]
 
 
-def broker_answers(bootstrap: str, timeout_s: float) -> bool:
+def broker_answers(at: Address | str, timeout_s: float) -> bool:
     """Whether a metadata request is answered within the time, by a broker that takes part in its cluster."""
     try:
-        with _admin(bootstrap, timeout_s) as admin:
+        with _admin(at, timeout_s) as admin:
             brokers = admin.describe_cluster()["brokers"]
     except KafkaUnavailableError:
         return False
@@ -49,7 +50,7 @@ def broker_answers(bootstrap: str, timeout_s: float) -> bool:
 
 
 def apply_topics(
-    bootstrap: str,
+    at: Address | str,
     prefix: str,
     declarations: Iterable[Topic],
     *,
@@ -63,7 +64,7 @@ def apply_topics(
     `replication_factor` -1 is the broker's default. Raises KafkaUnavailableError when no broker answers.
     """
     wanted = tuple(declarations)
-    with _admin(bootstrap, timeout_s) as admin:
+    with _admin(at, timeout_s) as admin:
         plan = plan_topics(wanted, prefix, _existing(admin))
         if plan.refusals:
             raise LossyTopicsError(plan.refusals)
@@ -77,16 +78,19 @@ def apply_topics(
         return TopicsReport((), plan.unchanged, plan.differences)
 
 
-def inspect_topics(bootstrap: str, prefix: str, declarations: Iterable[Topic], *, timeout_s: float = 30.0) -> TopicPlan:
+def inspect_topics(
+    at: Address | str, prefix: str, declarations: Iterable[Topic], *, timeout_s: float = 30.0
+) -> TopicPlan:
     """What `apply_topics` would do, without doing it."""
-    with _admin(bootstrap, timeout_s) as admin:
+    with _admin(at, timeout_s) as admin:
         return plan_topics(tuple(declarations), prefix, _existing(admin))
 
 
 @contextmanager
-def _admin(bootstrap: str, timeout_s: float) -> Iterator[KafkaAdminClient]:
+def _admin(at: Address | str, timeout_s: float) -> Iterator[KafkaAdminClient]:
     """An admin client. Raises KafkaUnavailableError for whatever the client library raises inside the block."""
-    servers = bootstrap.split(",")
+    address = Address(at) if isinstance(at, str) else at
+    bootstrap, servers = address.bootstrap, address.servers
     timeout_ms = int(timeout_s * 1000)
     if not _a_port_opens(servers, timeout_s):
         raise KafkaUnavailableError(f"Kafka at {bootstrap} does not answer: nothing listens there.")
@@ -99,18 +103,21 @@ def _admin(bootstrap: str, timeout_s: float) -> Iterator[KafkaAdminClient]:
     try:
         try:
             client = KafkaAdminClient(
-                bootstrap_servers=servers,
+                **address.client_options(),
                 bootstrap_timeout_ms=timeout_ms,
                 request_timeout_ms=timeout_ms,
-                reconnect_backoff_max_ms=500,
                 client_id="trainyard-admin",
                 kafka_client=begin,
             )
-        except (KafkaError, OSError):
+        except (KafkaError, OSError) as error:
             for half_open in begun:  # kafka-python 3.0.12 leaves its sockets and its thread behind
                 half_open.close()
                 half_open._manager._net.stop()
-            raise
+            raise KafkaUnavailableError(
+                f"Kafka at {bootstrap} does not answer to {address.security_protocol} ({error}). Something listens"
+                " there: are TRAINYARD_KAFKA_SECURITY_PROTOCOL, the SASL mechanism, user and password, and the CA file"
+                " right?"
+            ) from error
         try:
             yield client
         finally:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.settings import EnvironmentSettings
 from trainyard_schemas.topics import DEFAULT_PREFIX, TopicName
 
@@ -73,6 +74,13 @@ class KafkaSettings(EnvironmentSettings):
             raise ValueError("write it with its dot at the end, like 'trainyard.'")
         return value
 
+    @field_validator("ca_file")
+    @classmethod
+    def _is_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("there is no such file; name the PEM file of the certificate authority")
+        return value
+
     @model_validator(mode="after")
     def _sasl_has_a_user(self) -> KafkaSettings:
         if self.security_protocol.startswith("SASL") and not (self.username and self.password.get_secret_value()):
@@ -81,6 +89,19 @@ class KafkaSettings(EnvironmentSettings):
                 " TRAINYARD_KAFKA_PASSWORD"
             )
         return self
+
+    @property
+    def address(self) -> Address:
+        """What the blocking clients are given."""
+        sasl = self.security_protocol.startswith("SASL")
+        return Address(
+            self.bootstrap,
+            self.security_protocol,
+            sasl_mechanism=self.sasl_mechanism if sasl else None,
+            sasl_username=self.username if sasl else None,
+            sasl_password=self.password.get_secret_value() if sasl else None,
+            ssl_cafile=None if self.ca_file is None else str(self.ca_file),
+        )
 
     def topic(self, name: TopicName) -> str:
         """The full name of one of our topics."""

@@ -296,7 +296,7 @@ def _translated(address: Address, what: str) -> Iterator[None]:
     except kafka_errors.KafkaTimeoutError as error:
         raise LogUnavailable(
             f"Kafka at {address.bootstrap} did not answer for {what} in time;"
-            f" is it running, and are address and topic prefix right? ({_brief(error)})"
+            f" is it running, and are address, topic prefix and security right? ({_brief(error)})"
         ) from error
     except (kafka_errors.KafkaError, OSError, ValueError) as error:
         raise LogUnavailable(f"Kafka at {address.bootstrap} cannot be used ({_brief(error)})") from error

@@ -38,7 +38,7 @@ def topics_apply(
     kafka = settings_or_exit(KafkaSettings)
     try:
         report = apply_topics(
-            kafka.bootstrap, kafka.topic_prefix, TOPICS, replication_factor=replication, timeout_s=TIMEOUT_S
+            kafka.address, kafka.topic_prefix, TOPICS, replication_factor=replication, timeout_s=TIMEOUT_S
         )
     except KafkaUnavailableError as error:
         _fail(str(error), EXIT_UNAVAILABLE)
@@ -69,7 +69,7 @@ def topics_check(
 
     kafka = settings_or_exit(KafkaSettings)
     try:
-        plan = inspect_topics(kafka.bootstrap, kafka.topic_prefix, TOPICS, timeout_s=TIMEOUT_S)
+        plan = inspect_topics(kafka.address, kafka.topic_prefix, TOPICS, timeout_s=TIMEOUT_S)
     except KafkaUnavailableError as error:
         _fail(str(error), EXIT_UNAVAILABLE)
     missing = [topic.name for topic in plan.create]

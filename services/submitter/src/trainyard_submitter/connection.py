@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard_runtime.kafka.address import SECURITY_PROTOCOLS, Address
+from trainyard_runtime.kafka.address import SASL_MECHANISMS, SECURITY_PROTOCOLS, Address
 from trainyard_schemas.topics import DEFAULT_PREFIX
 from trainyard_submitter.errors import ConfigurationError
 
@@ -75,20 +75,26 @@ def page_of(environment: Mapping[str, str], known: Connection, run_id: str = "")
 
 
 def _address(servers: str, environment: Mapping[str, str]) -> Address:
-    protocol = environment.get(PROTOCOL, "PLAINTEXT")
+    protocol = environment.get(PROTOCOL) or "PLAINTEXT"
+    mechanism = environment.get(MECHANISM) or "SCRAM-SHA-512"
     if protocol not in SECURITY_PROTOCOLS:
         raise ConfigurationError(f"{PROTOCOL} is none of {', '.join(SECURITY_PROTOCOLS)}")
+    if mechanism not in SASL_MECHANISMS:
+        raise ConfigurationError(f"{MECHANISM} is none of {', '.join(SASL_MECHANISMS)}")
+    ca_file = environment.get(CA_FILE) or None
+    if ca_file is not None and not Path(ca_file).is_file():
+        raise ConfigurationError(f"{CA_FILE}: there is no such file; name the PEM file of the certificate authority")
     if not protocol.startswith("SASL"):
-        return Address(servers, protocol, ssl_cafile=environment.get(CA_FILE))
+        return Address(servers, protocol, ssl_cafile=ca_file)
     if not environment.get(USERNAME) or not environment.get(PASSWORD):
         raise ConfigurationError(f"{PROTOCOL} {protocol} needs {USERNAME} and {PASSWORD}")
     return Address(
         servers,
         protocol,
-        sasl_mechanism=environment.get(MECHANISM, "SCRAM-SHA-512"),
+        sasl_mechanism=mechanism,
         sasl_username=environment[USERNAME],
         sasl_password=environment[PASSWORD],
-        ssl_cafile=environment.get(CA_FILE),
+        ssl_cafile=ca_file,
     )
 
 
