@@ -162,7 +162,7 @@ def test_the_page_goes_on_where_the_gateway_was_started_again(
     window.until(lambda: window.texts("#live") == ["live"], "it is there again")
     name = publish(stack, wine)
     window.until(lambda: state_of(window, name) == "completed", "a run after the gateway's restart")
-    assert len(window.texts("#runs tbody tr")) == before + 1, "the fold is the same after a restart"
+    window.until(lambda: len(window.texts("#runs tbody tr")) == before + 1, "the fold is the same after a restart")
     assert window.was_not_reloaded
     window.complaints()  # that the connection was refused meanwhile
     assert stack.status()["services"]["submitter"]["ready"]

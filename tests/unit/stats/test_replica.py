@@ -10,7 +10,7 @@ from trainyard_stats.serving.metric_rules import NO_RULES
 from trainyard_stats.serving.ports import Batch, Bounds, Members
 from trainyard_stats.serving.replica import Replica
 
-SESSION_S = 0.6
+HELD_S = 0.6
 
 
 class OneBatchThenSilence:
@@ -84,7 +84,7 @@ def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_no
         rules=lambda: NO_RULES,
         max_endpoints=10,
         checkpoint_s=600.0,
-        session_s=SESSION_S,
+        surely_held_s=HELD_S,
     )
     thread = threading.Thread(target=replica.run, daemon=True)
     thread.start()

@@ -13,7 +13,7 @@ from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_schemas.topics import TopicName, topic
 from trainyard_stats.confluent.checkpoints import KafkaCheckpoints
 from trainyard_stats.confluent.client import client_options
-from trainyard_stats.confluent.source import SESSION_S, KafkaSource
+from trainyard_stats.confluent.source import SURELY_HELD_S, KafkaSource
 from trainyard_stats.serving.counters import Counters
 from trainyard_stats.serving.metric_rules import Rules
 from trainyard_stats.serving.replica import Replica
@@ -45,7 +45,7 @@ class Counting:
                 rules=rules,
                 max_endpoints=settings.max_endpoints,
                 checkpoint_s=settings.checkpoint_s,
-                session_s=SESSION_S,
+                surely_held_s=SURELY_HELD_S,
             )
             for source in settings.sources()
         ]

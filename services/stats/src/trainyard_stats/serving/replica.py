@@ -56,8 +56,9 @@ class Replica:
         rules: Callable[[], Rules],
         max_endpoints: int,
         checkpoint_s: float,
-        session_s: float,
+        surely_held_s: float,
     ) -> None:
+        """`surely_held_s`: how long it may stand still before another one may hold its partitions."""
         self.deployment = deployment
         self.why_not = "has not joined its group yet"
         self.is_missing = False
@@ -68,7 +69,7 @@ class Replica:
         self._rules = rules
         self._max_endpoints = max_endpoints
         self._checkpoint_s = checkpoint_s
-        self._session_s = session_s
+        self._surely_held_s = surely_held_s
         self._held: dict[int, _Held] = {}
         self._alive_at = steady()
         self._stop = threading.Event()
@@ -81,9 +82,9 @@ class Replica:
     def parts(self) -> dict[tuple[str, int], Counters]:
         """The counters to show, by deployment and partition.
 
-        None of a replica that stood still for its session: another one may show them by now.
+        None of a replica that stood still for long: another one may show them by now.
         """
-        if steady() - self._alive_at > self._session_s:
+        if steady() - self._alive_at > self._surely_held_s:
             return {}
         return {
             (self.deployment, partition): held.fold.counters
@@ -122,9 +123,11 @@ class Replica:
         while not self._stop.is_set():
             batches = self._source.next(_WAIT_S)
             now = steady()
-            if now - self._alive_at > self._session_s:
+            if now - self._alive_at > self._surely_held_s:
                 self._held.clear()  # what was held may be another's: nothing of it is stored or shown
-                raise SourceUnavailable(f"stood still for {now - self._alive_at:.0f} s, longer than its session")
+                raise SourceUnavailable(
+                    f"stood still for {now - self._alive_at:.0f} s, in which its session may have ended"
+                )
             self._alive_at = now
             if self._has_joined:
                 is_level = all(h.next_offset >= h.shown_from for h in self._held.values())
