@@ -34,7 +34,7 @@ from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_schemas.topics import RUN_PARTITIONS, TOPICS
 from trainyard_stats.confluent.checkpoints import KafkaCheckpoints
 from trainyard_stats.confluent.client import client_options
-from trainyard_stats.confluent.source import SESSION_S, KafkaSource
+from trainyard_stats.confluent.source import SURELY_HELD_S, KafkaSource
 from trainyard_stats.serving.counters import LATENCY_EDGES_S
 from trainyard_stats.serving.metric_rules import NO_RULES
 from trainyard_stats.serving.replica import Replica
@@ -139,7 +139,7 @@ def of_ours(kafka: KafkaSettings, topic: str, rows: int) -> tuple[float, list[fl
         rules=lambda: NO_RULES,
         max_endpoints=1_000,
         checkpoint_s=2.0,
-        session_s=SESSION_S,
+        surely_held_s=SURELY_HELD_S,
     )
     thread = threading.Thread(target=replica.run, daemon=True)
     thread.start()
