@@ -78,6 +78,7 @@ def train(specify: Callable[..., AttemptSpec]) -> Train:
 
         async def scenario() -> Trained:
             child = await TrainingChild.start(spec)
+            child.begin()
             events = [event async for event in child.events()]
             return Trained(await child.outcome(), tuple(events), Path(spec.work_dir))
 

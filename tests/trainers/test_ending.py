@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import has_ended
 from tests.trainers.conftest import EXAMPLES, Train, body
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.child_events import Phase, PhaseStarted, Progress
@@ -38,7 +39,7 @@ def wait_until_gone(pids: list[int], limit_s: float) -> list[int]:
     deadline = time.monotonic() + limit_s
     alive = pids
     while alive and time.monotonic() < deadline:
-        alive = [pid for pid in alive if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+        alive = [pid for pid in alive if not has_ended(pid)]
         time.sleep(0.01)
     return alive
 
@@ -67,6 +68,7 @@ def test_a_stop_in_the_middle_of_a_fit_takes_less_than_two_seconds(
 
     async def scenario() -> tuple[Outcome, float, list[int]]:
         child = await TrainingChild.start(spec)
+        child.begin()
         fitting = False
         seconds = 0.0
         pids: list[int] = []
@@ -103,6 +105,7 @@ def test_a_killed_parent_takes_its_training_with_it(tmp_path: Path) -> None:
         "from trainyard_trainer_worker.spec import AttemptSpec\n"
         "async def main():\n"
         "    child = await TrainingChild.start(AttemptSpec.from_json(json.loads(sys.argv[1])))\n"
+        "    child.begin()\n"
         "    async for event in child.events():\n"
         "        if event == PhaseStarted(Phase.FIT): print('fitting', flush=True)\n"
         "asyncio.run(main())\n"

@@ -77,20 +77,23 @@ class Survival:
         found: RunState = until(look, f"the run is {phase}; it is {self.state()}", timeout_s)
         return found
 
-    def training_child(self, worker: Process) -> psutil.Process:
-        """The child that fits now."""
+    def watchdog(self, worker: Process) -> psutil.Process:
+        """The watchdog of the child that fits now."""
 
         def look() -> psutil.Process | None:
-            for process in psutil.Process(worker.popen.pid).children(recursive=True):
-                try:
-                    if process.ppid() != worker.popen.pid and "fork_server" in " ".join(process.cmdline()):
+            for process in psutil.Process(worker.popen.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if any(argument.endswith("watchdog.py") for argument in process.cmdline()):
                         return process
-                except psutil.NoSuchProcess:
-                    continue
             return None
 
-        found: psutil.Process = until(look, "a child trains")
+        found: psutil.Process = until(look, "a child is guarded")
         return found
+
+    def training_child(self, worker: Process) -> psutil.Process:
+        """The child that fits now, once it has its watchdog."""
+        *_, pid, _ = self.watchdog(worker).cmdline()
+        return psutil.Process(int(pid))
 
     def ends_once(self, state: str, *, attempts: int | None = None) -> RunState:
         """Wait for the end, and check what every end must be: one terminal event, one visible outcome, nothing open."""

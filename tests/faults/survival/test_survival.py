@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.survival.conftest import LEASE_S, LONG, SHORT, Survival
 from tests.integration.trainer_worker.stage import until
+from tests.processes import has_ended
 from trainyard_schemas.events import AttemptLost
 from trainyard_schemas.vocabulary import Reason
 
@@ -42,10 +43,9 @@ def test_a_worker_that_stands_still_for_longer_than_its_lease_is_frozen_and_supe
     survival.worker("other")
     state = survival.when("completed")
     assert state.attempt == 2
-    assert child.is_running()
     assert child.status() == psutil.STATUS_STOPPED, "it computed no more"
     stuck.popen.send_signal(signal.SIGCONT)
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "its child is ended")
+    until(lambda: has_ended(child.pid), "its child is ended")
     until(lambda: any(line.get("result") == "superseded" for line in stuck.log()), "it leaves without a word")
     survival.ends_once("completed", attempts=2)
     lost = [e for events in survival.story().events.values() for e, v in events if isinstance(e.fact, AttemptLost)]
@@ -73,9 +73,7 @@ def test_a_watchdog_that_is_killed_or_stopped_disturbs_no_run(survival: Survival
     worker = survival.worker()
     survival.submit(LONG)
     survival.when("started")
-    survival.training_child(worker)
-    (watchdog,) = [p for p in psutil.Process(worker.popen.pid).children() if "watchdog.py" in " ".join(p.cmdline())]
-    os.kill(watchdog.pid, number)
+    survival.watchdog(worker).send_signal(number)
     survival.ends_once("completed", attempts=1)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.faults.survival.conftest import LONG, SHORT, Survival
 from tests.integration.trainer_worker.stage import until
+from tests.processes import has_ended
 from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import Reason
 
@@ -23,7 +23,7 @@ def test_a_cancel_reaches_the_training_within_two_seconds_and_says_who_and_why(s
     child = survival.training_child(worker)
     survival.command(run_id=run.run_id, command="cancel", message="wrong data")
     at = time.monotonic()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the child is gone")
+    until(lambda: has_ended(child.pid), "the child is gone")
     assert time.monotonic() - at < 2.5
     ended = survival.ends_once("cancelled", attempts=1)
     assert (ended.reason, ended.message) == (Reason.USER, "cancelled by alice: wrong data")

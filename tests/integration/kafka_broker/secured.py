@@ -13,6 +13,8 @@ from unittest.mock import patch
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from kafka import KafkaAdminClient
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 
 from trainyard_devstack import kafka_broker
 from trainyard_devstack.kafka_broker import EmbeddedKafka
@@ -84,9 +86,6 @@ def _logins(listener: str) -> dict[str, str]:
 
 
 def _know_the_user(bootstrap: str) -> None:
-    from kafka import KafkaAdminClient
-    from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
-
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):

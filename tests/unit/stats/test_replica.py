@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pytest
+
+from trainyard_stats.confluent.source import HEARTBEAT_S, SESSION_S, SURELY_HELD_S
+from trainyard_stats.serving import replica as replica_module
 from trainyard_stats.serving.metric_rules import NO_RULES
 from trainyard_stats.serving.ports import Batch, Bounds, Members
 from trainyard_stats.serving.replica import Replica
-
-HELD_S = 0.6
 
 
 class OneBatchThenSilence:
@@ -74,9 +76,8 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_nothing_more() -> None:
-    source, checkpoints = OneBatchThenSilence(), Stored()
-    replica = Replica(
+def replica_of(source: OneBatchThenSilence, checkpoints: Stored, surely_held_s: float) -> Replica:
+    return Replica(
         "d",
         "topic",
         source,
@@ -84,8 +85,13 @@ def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_no
         rules=lambda: NO_RULES,
         max_endpoints=10,
         checkpoint_s=600.0,
-        surely_held_s=HELD_S,
+        surely_held_s=surely_held_s,
     )
+
+
+def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_nothing_more() -> None:
+    source, checkpoints = OneBatchThenSilence(), Stored()
+    replica = replica_of(source, checkpoints, surely_held_s=0.6)
     thread = threading.Thread(target=replica.run, daemon=True)
     thread.start()
     assert source.standing_still.wait(20)
@@ -95,6 +101,29 @@ def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_no
     until(lambda: source.opened == 2)
     assert replica.parts() == {}
     assert checkpoints.appended == []
+    replica.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("stood_still_s", "shown"), [(SESSION_S - HEARTBEAT_S, 0), (2 * HEARTBEAT_S, 1)], ids=["may be another's", "ours"]
+)
+def test_what_the_broker_may_have_given_to_another_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, stood_still_s: float, shown: int
+) -> None:
+    """The last heartbeat before a standstill may be as old as two are apart, and the broker counts from it."""
+    now_s = 1_000.0
+    monkeypatch.setattr(replica_module, "steady", lambda: now_s)
+    source = OneBatchThenSilence()
+    replica = replica_of(source, Stored(), SURELY_HELD_S)
+    thread = threading.Thread(target=replica.run, daemon=True)
+    thread.start()
+    assert source.standing_still.wait(20)
+    assert len(replica.parts()) == 1
+    now_s += stood_still_s
+    assert len(replica.parts()) == shown, "as a scrape sees it that comes before anything else wakes"
+    source.go_on.set()
     replica.stop()
     thread.join(20)
     assert not thread.is_alive()

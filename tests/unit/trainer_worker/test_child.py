@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from trainyard_trainer_worker.child_process import PROGRAM
+from trainyard_trainer_worker.spec import OUTCOME_FILE, AttemptSpec
 
 SETUP = "import time; from trainyard_trainer_worker.training.child import Cancelled, obey_sigterm; obey_sigterm()\n"
 READY = "print('ready', flush=True)\n"
@@ -35,3 +41,12 @@ def test_sigterm_ends_the_child(code: str, limit_s: float) -> None:
         child.communicate(timeout=60)
         assert child.returncode != 0
         assert time.monotonic() - started < limit_s
+
+
+@pytest.mark.parametrize(("said", "status"), [(b"\n", 1), (b"", 143)], ids=["let go", "wanted no more"])
+def test_a_child_computes_nothing_before_its_parent_lets_it(tmp_path: Path, said: bytes, status: int) -> None:
+    spec = AttemptSpec("run", 1, "claim", {"trainer": "sklearn"}, str(tmp_path), (), 60.0)
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
+    command = [*PROGRAM, str(tmp_path / "spec.json"), "--parent-pid", str(os.getpid())]
+    assert subprocess.run(command, input=said, timeout=60, check=False).returncode == status
+    assert (tmp_path / OUTCOME_FILE).exists() is bool(said)

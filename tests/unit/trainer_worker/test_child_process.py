@@ -54,6 +54,7 @@ def run(
     async def scenario() -> Seen:
         started = time.monotonic()
         child = await TrainingChild.start(spec, environment, program)
+        child.begin()
         events = []
         async for event in child.events():
             events.append(event)
@@ -257,6 +258,25 @@ def test_the_child_sees_no_secret_of_ours(tmp_path: Path) -> None:
     assert "planted-secret" not in seen.console[0]
     assert "OMP_NUM_THREADS" in seen.console[0]
     assert f"'HOME': '{tmp_path / 'work'}'" in seen.console[0]
+
+
+def test_a_child_is_let_go_once_and_one_that_never_was_can_be_stopped(tmp_path: Path) -> None:
+    script = "import os\nprint(os.read(0, 9), os.read(0, 9), flush=True)"
+    spec = AttemptSpec("r", 1, "c", {}, str(tmp_path / "work"), (), 60.0)
+
+    async def scenario() -> None:
+        child = await TrainingChild.start(spec, None, (sys.executable, "-c", script))
+        child.begin()
+        child.begin()
+        assert [event async for event in child.events()] == [Console("stdout", "b'\\n' b''")]
+        await child.outcome()
+        child.begin()
+        held = await TrainingChild.start(spec, None, (sys.executable, "-c", script))
+        await held.stop(Reason.USER)
+        assert await held.outcome() == Stopped(Reason.USER)
+        assert [event async for event in held.events()] == []
+
+    asyncio.run(scenario())
 
 
 def test_a_program_that_does_not_exist_is_an_error_of_the_start(tmp_path: Path) -> None:

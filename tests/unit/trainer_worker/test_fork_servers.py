@@ -31,7 +31,7 @@ def spec_path(folder: Path, body: str) -> Path:
 
 async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int, bytes]:
     """Fork a child on a broken spec; its status, and what it said."""
-    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
     environment = child_environment(os.environ, str(folder), 1)
     try:
         child = await server.fork([str(spec_path(folder, body))], environment, str(folder), [w for _, w in pipes])
@@ -39,7 +39,7 @@ async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int,
         for _, writer in pipes:
             os.close(writer)
     status = await asyncio.wait_for(child.wait(), 30)
-    said = os.read(pipes[2][0], 1 << 16)
+    said = os.read(pipes[3][0], 1 << 16)
     for reader, _ in pipes:
         os.close(reader)
     return status, said
@@ -80,7 +80,7 @@ async def waiting_child(server: ForkServer, folder: Path) -> ForkedChild:
     """A child that waits for a spec that nobody writes."""
     fifo = folder / "spec.fifo"
     os.mkfifo(fifo)
-    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
     try:
         environment = child_environment(os.environ, str(folder), 1)
         return await server.fork([str(fifo)], environment, str(folder), [w for _, w in pipes])
@@ -165,7 +165,11 @@ def test_what_an_ended_child_left_in_another_session_is_killed_and_nothing_of_on
         spec = json.dumps(AttemptSpec("r", 1, "c", {}, str(folder), (), 60.0).to_json())
         environment = child_environment(os.environ, str(folder), 1)
         nothing = os.open(os.devnull, os.O_WRONLY)
-        child = await server.fork([str(spec_path(folder, spec))], environment, str(folder), [nothing] * 3)
+        stdin, go = os.pipe2(os.O_CLOEXEC)
+        os.write(go, b"\n")
+        os.close(go)
+        child = await server.fork([str(spec_path(folder, spec))], environment, str(folder), [stdin, *[nothing] * 3])
+        os.close(stdin)
         os.close(nothing)
         await until((folder / "left").exists, "it has left a process behind")
         return child, int((folder / "left").read_text())

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.processes import has_ended
 from trainyard_runtime.clock import steady
 from trainyard_trainer_worker import watchdog
 from trainyard_trainer_worker.guard import PROGRAM, Guard
@@ -136,7 +137,40 @@ def test_a_watchdog_freezes_by_itself_where_the_worker_is_stopped_and_kills_wher
             worker.send_signal(signal.SIGCONT)
             await until(lambda: not stopped(pid), "the worker came back and renewed")
             worker.kill()
-            await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "it is killed")
+            await until(lambda: has_ended(pid), "it is killed")
+
+        run(scenario)
+    finally:
+        worker.kill()
+        worker.wait()
+        if worker.stdout is not None:
+            worker.stdout.close()
+
+
+def test_inside_the_guard_there_is_no_moment_without_a_watchdog_that_knows_the_lease(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import asyncio, os, signal, subprocess, sys\n"
+        "from trainyard_runtime.clock import steady\n"
+        "from trainyard_trainer_worker.guard import Guard\n"
+        "from trainyard_trainer_worker.lease import Lease\n"
+        "async def main():\n"
+        f"    child = subprocess.Popen([sys.executable, '-c', {BUSY!r}], start_new_session=True)\n"
+        "    print(child.pid, flush=True)\n"
+        "    async with Guard(Lease(1.0, steady()), child.pid):\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "asyncio.run(main())\n"
+    )
+    worker = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert worker.stdout is not None
+        pid = int(worker.stdout.readline())
+
+        async def scenario() -> None:
+            await until(lambda: stopped(worker.pid), "the worker stands still")
+            await until(lambda: stopped(pid), "the watchdog froze the child")
+            worker.kill()
+            await until(lambda: has_ended(pid), "it is killed")
 
         run(scenario)
     finally:
@@ -158,22 +192,19 @@ def test_descendants_are_frozen_and_killed_too_also_in_a_session_of_their_own() 
             await until(lambda: all(stopped(pid) for pid in family), "all are frozen")
         await until(lambda: parent.poll() is not None, "the parent is killed")
 
-        def gone(pid: int) -> bool:
-            return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-        await until(lambda: all(gone(pid) for pid in family[1:]), "its descendants are killed")
+        await until(lambda: all(has_ended(pid) for pid in family[1:]), "its descendants are killed")
 
     run(scenario)
 
 
 @pytest.mark.timed
 def test_a_watchdog_is_small_and_starts_at_once(child: subprocess.Popen[bytes]) -> None:
-    process = subprocess.Popen([*PROGRAM, str(child.pid)], stdin=subprocess.PIPE)
+    process = subprocess.Popen([*PROGRAM, str(child.pid), "0.0"], stdin=subprocess.PIPE)
     try:
         assert process.stdin is not None
         began = time.monotonic()
-        process.stdin.write(b"0.0\n")
-        process.stdin.flush()
+        while not stopped(child.pid):
+            assert time.monotonic() - began < 5.0
         memory = psutil.Process(process.pid).memory_info().rss
         assert memory < 20 << 20
         process.stdin.close()

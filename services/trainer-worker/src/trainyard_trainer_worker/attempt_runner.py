@@ -129,6 +129,7 @@ class AttemptRunner:
         except OSError as problem:
             return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}")
         async with Guard(lease, child.pid, beats.frozen):
+            child.begin()
             stopper = asyncio.create_task(self._stop_in_time(child, lease), name=f"stopper-{child.pid}")
             try:
                 async for event in child.events():

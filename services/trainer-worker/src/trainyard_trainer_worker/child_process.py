@@ -45,21 +45,21 @@ def _prepare(spec: AttemptSpec) -> Path:
 
 
 async def _forked(
-    server: ForkServer | None, spec_path: Path, environment: Mapping[str, str], folder: str, writers: Sequence[int]
+    server: ForkServer | None, spec_path: Path, environment: Mapping[str, str], folder: str, ends: Sequence[int]
 ) -> ChildHandle | None:
     if server is None:
         return None
     try:
-        return await server.fork([str(spec_path)], environment, folder, writers)
+        return await server.fork([str(spec_path)], environment, folder, ends)
     except ForkServerUnavailable as problem:
         get_logger(component="child_process").warning("not forked", action="fork", error=str(problem))
         return None
 
 
 async def _spawned(
-    program: Sequence[str], spec_path: Path, environment: Mapping[str, str], folder: str, writers: Sequence[int]
+    program: Sequence[str], spec_path: Path, environment: Mapping[str, str], folder: str, ends: Sequence[int]
 ) -> ChildHandle:
-    events, stdout, stderr = writers
+    stdin, events, stdout, stderr = ends
     return await asyncio.create_subprocess_exec(
         *program,
         str(spec_path),
@@ -67,7 +67,7 @@ async def _spawned(
         str(events),
         "--parent-pid",
         str(os.getpid()),
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         pass_fds=(events,),
@@ -78,15 +78,16 @@ async def _spawned(
 
 
 class TrainingChild:
-    """One running attempt. `start` it, iterate `events()`, await `outcome()`; `stop()` ends it early.
+    """One running attempt. `start` it, `begin()`, iterate `events()`, await `outcome()`; `stop()` ends it early.
 
     Its output is bounded as `ChildOutput` says, its memory (that of all its processes together) by the spec.
     """
 
-    def __init__(self, spec: AttemptSpec, process: ChildHandle, pipes: Sequence[int]) -> None:
+    def __init__(self, spec: AttemptSpec, process: ChildHandle, pipes: Sequence[int], go: int) -> None:
         self._spec = spec
         self._process = process
         self._output = ChildOutput(pipes)
+        self._go: int | None = go
         self._meter = usage.Meter(process.pid)
         self._oom_kills_before = usage.oom_kills()
         self._started = time.monotonic()
@@ -105,26 +106,29 @@ class TrainingChild:
     ) -> TrainingChild:
         """Write the spec into its work directory (created, private) and start the child. Raises OSError.
 
+        It computes nothing before `begin()`: whoever guards it is to be there first.
+
         With a `fork_server` the child is forked there; where that is not possible, and without one, `program` is the
         interpreter and what it runs.
         """
         spec_path = _prepare(spec)
         # Pipes of our own: asyncio's would make wait() last as long as any descendant keeps one of them open.
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("events", "stdout", "stderr")]
-        readers, writers = [r for r, _ in pipes], [w for _, w in pipes]
+        stdin, go = os.pipe2(os.O_CLOEXEC)
+        readers, ends = [r for r, _ in pipes], [stdin, *(w for _, w in pipes)]
         own = child_environment(os.environ if environment is None else environment, spec.work_dir, spec.n_jobs)
         try:
-            process = await _forked(fork_server, spec_path, own, spec.work_dir, writers)
+            process = await _forked(fork_server, spec_path, own, spec.work_dir, ends)
             if process is None:
-                process = await _spawned(program, spec_path, own, spec.work_dir, writers)
+                process = await _spawned(program, spec_path, own, spec.work_dir, ends)
         except BaseException:
-            for fd in readers:
+            for fd in (*readers, go):
                 os.close(fd)
             raise
         finally:
-            for fd in writers:
+            for fd in ends:
                 os.close(fd)
-        return cls(spec, process, readers)
+        return cls(spec, process, readers, go)
 
     @property
     def pid(self) -> int:
@@ -135,6 +139,13 @@ class TrainingChild:
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started
+
+    def begin(self) -> None:
+        """Let it compute. Harmless twice, and on a child that has ended."""
+        if self._go is not None:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._go, b"\n")
+            self._close_go()
 
     def events(self) -> AsyncIterator[ChildEvent]:
         """What the child tells and prints, in the order of each stream, until it has ended. For one reader."""
@@ -165,6 +176,7 @@ class TrainingChild:
             await self._terminate()
         finally:
             metering.cancel()
+            self._close_go()
             self._signal_group(signal.SIGKILL)  # whatever the child left behind
         await asyncio.gather(metering, return_exceptions=True)
         await self._output.drain()
@@ -191,6 +203,11 @@ class TrainingChild:
         except TimeoutError:
             signal_all(self.pid, signal.SIGKILL)
             await self._process.wait()
+
+    def _close_go(self) -> None:
+        if self._go is not None:
+            os.close(self._go)
+            self._go = None
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

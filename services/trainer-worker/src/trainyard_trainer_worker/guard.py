@@ -27,7 +27,9 @@ _RESTART_S: Final = 0.2
 class Guard:
     """`async with` it around a child that leads its own process group: the child computes only while the lease holds.
 
-    At the end whatever is left of the child's group is killed.
+    Inside, there is a watchdog that knows the lease: a child that is let go there has no moment without one. Where the
+    system can start none, that is logged, and the worker's own timer holds. At the end whatever is left of the child's
+    group is killed.
     """
 
     def __init__(self, lease: Lease, pid: int, on_frozen: Callable[[bool], None] = lambda _: None) -> None:
@@ -36,6 +38,7 @@ class Guard:
         self._lease = lease
         self._pid = pid
         self._changed = asyncio.Event()
+        self._tried = asyncio.Event()
         self._unlisten = lease.listen(self._on_change)
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,6 +55,11 @@ class Guard:
             asyncio.create_task(self._keep_watchdog(), name=f"watchdog-{self._pid}"),
             asyncio.create_task(self._hold_second_line(), name=f"guard-{self._pid}"),
         ]
+        try:
+            await self._tried.wait()
+        except asyncio.CancelledError:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -87,6 +95,7 @@ class Guard:
                 self._process = await asyncio.create_subprocess_exec(
                     *PROGRAM,
                     str(self._pid),
+                    repr(self._lease.expires_at),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
@@ -95,8 +104,10 @@ class Guard:
                 )
             except OSError as problem:
                 self._log.error("no watchdog", action="start_watchdog", error=str(problem))
+                self._tried.set()
             else:
                 self._tell()
+                self._tried.set()
                 await self._process.wait()
                 self._log.warning("the watchdog ended, and is started again", action="restart_watchdog")
             await asyncio.sleep(_RESTART_S)

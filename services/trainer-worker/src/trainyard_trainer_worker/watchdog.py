@@ -1,9 +1,10 @@
-"""`python watchdog.py PID`: freezes a training child when its lease expires. Standard library only, no imports of ours.
+"""`python watchdog.py PID EXPIRES_AT`: freezes a training child when its lease expires. Standard library, none of ours.
 
-A process of its own, independent of the worker that started it. Standard input brings lines: a moment on the steady
-clock until which the child may compute, in seconds. When it passes, the child's process group and all its descendants
-get SIGSTOP; a later moment brings SIGCONT. When the input ends, the worker is gone (or done): everything that is still
-there gets SIGKILL. What escapes: a descendant whose parent has ended and that made a session of its own.
+A process of its own, independent of the worker that started it. `EXPIRES_AT` is the moment on the steady clock until
+which the child may compute, in seconds; standard input brings later ones, one a line. When it passes, the child's
+process group and all its descendants get SIGSTOP; a later moment brings SIGCONT. When the input ends, the worker is
+gone (or done): everything that is still there gets SIGKILL. What escapes: a descendant whose parent has ended and that
+made a session of its own.
 """
 
 import contextlib
@@ -64,10 +65,11 @@ def descendants(pid: int) -> list[int]:
 
 def main() -> None:
     """Watch until the input ends."""
-    pid = int(sys.argv[1])
+    pid, expires_at, rest = int(sys.argv[1]), float(sys.argv[2]), b""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    expires_at, is_frozen, rest = 0.0, True, b""
+    is_frozen = expires_at <= time.clock_gettime(_CLOCK)
+    signal_all(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)  # another one before it may have left it otherwise
     while True:
         timeout_s = wait_s(expires_at, time.clock_gettime(_CLOCK), is_frozen)
         readable, _, _ = select.select([0], [], [], timeout_s)

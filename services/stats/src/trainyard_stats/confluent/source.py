@@ -13,12 +13,11 @@ from trainyard_stats.confluent.client import ANSWER_S, code_of, said
 from trainyard_stats.serving.ports import Batch, Bounds, Members, SourceMissing, SourceUnavailable
 
 SESSION_S: Final = 10.0
+"""After so long without a sign of life a replica's partitions are given to another one."""
 HEARTBEAT_S: Final = 2.0
 SURELY_HELD_S: Final = SESSION_S - HEARTBEAT_S - 1.0
 """How long a member that stands still surely holds its partitions: the broker counts the session from the heartbeat
 that it got last, which was sent before the standstill; a second is for one that came late."""
-
-"""After so long without a sign of life a replica's partitions are given to another one."""
 
 BATCH: Final = 2_000
 _BEGIN_AGAIN: Final = {

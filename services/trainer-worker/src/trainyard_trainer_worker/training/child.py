@@ -1,8 +1,9 @@
 """`python -m trainyard_trainer_worker.training.child SPEC.json [--events-fd N] [--parent-pid P]`: one attempt.
 
-Reads an `AttemptSpec`, runs the phases, leaves `outcome.json` in the work directory by a rename, and exits 0
-(succeeded) or 1 (failed). Standard output and error are the console. SIGTERM ends it within two seconds and leaves no
-outcome (exit 143), even while a library swallows exceptions or computes in C.
+Reads an `AttemptSpec`, waits for a byte on standard input where it has a parent, runs the phases, leaves `outcome.json`
+in the work directory by a rename, and exits 0 (succeeded) or 1 (failed). Standard output and error are the console.
+SIGTERM ends it within two seconds and leaves no outcome (exit 143), even while a library swallows exceptions or
+computes in C.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
         spec = AttemptSpec.from_json(json.loads(args.spec.read_text(encoding="utf-8")))
         if spec.memory_limit_bytes is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_limit_bytes, spec.memory_limit_bytes))
+        if args.parent_pid is not None and not os.read(0, 1):  # it is wanted no more
+            return CANCELLED_STATUS
         outcome = attempt(spec, Emitter(args.events_fd))
         write_outcome(Path(spec.work_dir), outcome)
     except Cancelled:

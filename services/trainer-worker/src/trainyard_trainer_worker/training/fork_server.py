@@ -1,10 +1,10 @@
 """Children in an instant: `python -m ...training.fork_server TRAINER --socket-fd N --parent-pid P`.
 
 Loads what attempts of one trainer need, once, and forks a child for each attempt. The socket brings one JSON object per
-attempt (`arguments`, `environment`, `folder`) with three descriptors (events, standard output, standard error), and
-takes `{"pid": P}` when the child runs, or `{"refused": why}`, and `{"ended": P, "status": S}` when it is reaped;
-`status` is negative for a signal. What a child leaves behind becomes the server's own and is killed, whatever session
-it is in. When the socket ends, or the parent dies, every child is killed. It runs no threads: forking is safe.
+attempt (`arguments`, `environment`, `folder`) with four descriptors (standard input, events, standard output, standard
+error), and takes `{"pid": P}` when the child runs, or `{"refused": why}`, and `{"ended": P, "status": S}` when it is
+reaped; `status` is negative for a signal. What a child leaves behind becomes the server's own and is killed, whatever
+session it is in. When the socket ends, or the parent dies, every child is killed. It runs no threads: forking is safe.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def serve(connection: socket.socket) -> None:
                     os.read(woken, 4096)
                 _reap(connection, children)
             if connection in ready:
-                message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 3)
+                message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 4)
                 if not message:
                     break
                 _fork(connection, json.loads(message), descriptors, children)
@@ -121,9 +121,8 @@ def _become_child(connection: socket.socket, request: dict[str, Any], descriptor
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         connection.close()
-        events, stdout, stderr = descriptors
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
+        stdin, events, stdout, stderr = descriptors
+        for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
             os.dup2(source, target)
             os.close(source)
         os.environ.clear()
