@@ -49,6 +49,7 @@ from trainyard_schemas.vocabulary import EventType
 
 ROOT = Path(__file__).resolve().parents[3]
 DEADLINE_S = 60.0
+WORKER = "trainyard_trainer_worker"
 WRITER = uuid.uuid4().hex
 
 
@@ -145,12 +146,14 @@ class Stage:
             "TRAINYARD_WORKER_N_JOBS": "2",
         }
 
-    def start_worker(self, name: str = "worker", *, wait: bool = True, **environment: str) -> Process:
-        """Start a worker on this stage's queue, as users start one."""
+    def start_worker(
+        self, name: str = "worker", *arguments: str, wait: bool = True, module: str = WORKER, **environment: str
+    ) -> Process:
+        """Start a worker as users start one: `python -m` the module with the arguments; on this stage's queue."""
         log_path = self.folder / f"{name}-{len(self.processes)}.log"
         with log_path.open("wb") as log:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "trainyard_trainer_worker", "--queues", self.queue],
+                [sys.executable, "-m", module, *(arguments or ("--queues", self.queue))],
                 env={**self.environment(name), **environment},
                 stdout=log,
                 stderr=log,
@@ -161,9 +164,9 @@ class Stage:
             process.wait_ready()
         return process
 
-    def dispatch(self, request: Mapping[str, Any]) -> Dispatched:
-        """Accept a request, dispatch its first attempt and enqueue its task."""
-        return asyncio.run(self._dispatch(request))
+    def dispatch(self, request: Mapping[str, Any], queue: str | None = None) -> Dispatched:
+        """Accept a request, dispatch its first attempt and enqueue its task, on this stage's queue if not another."""
+        return asyncio.run(self._dispatch(request, queue or self.queue))
 
     def enqueue_again(self, run: Dispatched) -> None:
         """Put the task of an attempt on the queue once more, as a planner does after a pop that died."""
@@ -173,7 +176,7 @@ class Stage:
 
         self.clearml(enqueue)
 
-    async def _dispatch(self, request: Mapping[str, Any]) -> Dispatched:
+    async def _dispatch(self, request: Mapping[str, Any], queue: str) -> Dispatched:
         run_id = str(uuid.uuid4())
         parsed = parse_request(request)
         writer = LogWriter(self.kafka)
@@ -193,13 +196,13 @@ class Stage:
                 project = await client.ensure_project(str(parsed.request.project))
                 body = task_body(state, 1, "image:latest", self.kafka.topic_prefix)
                 task_id = await client.create_task({**body, "project": project})
-                queue_id = await client.ensure_queue(self.queue)
+                queue_id = await client.ensure_queue(queue)
                 dispatched = AttemptDispatched(
-                    run_id=run_id, attempt=1, task_id=task_id, queue=self.queue, queue_id=queue_id
+                    run_id=run_id, attempt=1, task_id=task_id, queue=queue, queue_id=queue_id
                 )
                 await self._append(writer, dispatched)
                 await client.enqueue_task(task_id, queue_id)
-            await self._append(writer, AttemptQueued(run_id=run_id, attempt=1, task_id=task_id, queue=self.queue))
+            await self._append(writer, AttemptQueued(run_id=run_id, attempt=1, task_id=task_id, queue=queue))
         finally:
             await writer.stop()
         return Dispatched(run_id, task_id, offset)

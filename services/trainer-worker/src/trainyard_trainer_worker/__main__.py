@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from trainyard_runtime.clearml import ClearMLSettings
 from trainyard_runtime.failpoints import FailpointSyntaxError, configure_failpoints_from_environment
 from trainyard_runtime.kafka.settings import KafkaSettings
@@ -18,23 +20,29 @@ from trainyard_trainer_worker.folders import own_folders
 from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the worker until it is told to stop. Returns the exit status; 78 for wrong settings."""
-    parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker", description="A trainer worker.")
+def parser_for(program: str) -> argparse.ArgumentParser:
+    """What the command line may say; `trainyard worker` takes the same."""
+    parser = argparse.ArgumentParser(prog=program, description="A trainer worker.")
     parser.add_argument("--queues", nargs="+", metavar="QUEUE", help="ClearML queues to serve, the first first")
     parser.add_argument("--slots", metavar="N", help="attempts that may run side by side")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m trainyard_trainer_worker") -> int:
+    """Run the worker until it is told to stop. Returns the exit status; 78 for wrong settings, 2 for wrong usage."""
+    parser = parser_for(program)
     asked = parser.parse_args(arguments)
     try:
         configure_failpoints_from_environment()
     except FailpointSyntaxError as problem:
         exit_for_configuration(ConfigurationError(str(problem)))
     settings = settings_or_exit(TrainerWorkerSettings)
-    for option, value in (("queues", ",".join(asked.queues or ())), ("slots", asked.slots)):
-        if value:
+    for option, value in (("queues", asked.queues and ",".join(asked.queues)), ("slots", asked.slots)):
+        if value is not None:
             try:
                 checked = TrainerWorkerSettings.model_validate({option: value})
-            except ValueError as problem:
-                parser.error(f"--{option}: {problem}")
+            except ValidationError as problem:
+                parser.error(f"--{option}: {problem.errors()[0]['msg']}")
             settings = settings.model_copy(update={option: getattr(checked, option)})
     kafka = settings_or_exit(KafkaSettings)
     clearml = settings_or_exit(ClearMLSettings)
