@@ -172,6 +172,16 @@ def promises(root: Path) -> list[str]:
     ]
 
 
+def lost_cancellations(root: Path) -> list[str]:
+    """`async with asyncio.timeout(...)`: Python 3.11's `wait_for` loses a cancellation that comes with the answer."""
+    return [
+        _line(module, node.lineno, "waits with asyncio.wait_for; write `async with asyncio.timeout(...)`")
+        for module in modules(root)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for"
+    ]
+
+
 _ADDRESS = re.compile(
     "|".join(
         (

@@ -20,6 +20,7 @@ ALL: tuple[Guard, ...] = (
     guards.rooms,
     guards.file_lengths,
     guards.promises,
+    guards.lost_cancellations,
     guards.addresses,
     guards.requirements,
     guards.commands,
@@ -44,6 +45,12 @@ def _plant(root: Path, files: Mapping[str, str]) -> Path:
 
 
 PLANTED: list[tuple[Guard, str, str, str]] = [
+    (
+        guards.lost_cancellations,
+        f"{SERVICE}/app.py",
+        "import asyncio\nasync def f(e: asyncio.Event) -> None:\n    await asyncio.wait_for(e.wait(), 1.0)\n",
+        "trainyard_stats.app:3: waits with asyncio.wait_for; write `async with asyncio.timeout(...)`",
+    ),
     (
         guards.import_direction,
         f"{SERVICE}/app.py",

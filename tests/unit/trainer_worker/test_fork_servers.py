@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -29,8 +30,8 @@ def spec_path(folder: Path, body: str) -> Path:
     return path
 
 
-async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int, bytes]:
-    """Fork a child on a broken spec; its status, and what it said."""
+async def fork(server: ForkServer, folder: Path, body: str = "{}", *, ended: bool = False) -> tuple[int, bytes]:
+    """Fork a child on a broken spec; its status, and what it said, unless it has `ended` before it was one."""
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
     environment = child_environment(os.environ, str(folder), 1)
     try:
@@ -39,7 +40,7 @@ async def fork(server: ForkServer, folder: Path, body: str = "{}") -> tuple[int,
         for _, writer in pipes:
             os.close(writer)
     status = await asyncio.wait_for(child.wait(), 30)
-    said = os.read(pipes[3][0], 1 << 16)
+    said = b"" if ended else os.read(pipes[3][0], 1 << 16)
     for reader, _ in pipes:
         os.close(reader)
     return status, said
@@ -132,6 +133,33 @@ def test_a_child_of_a_server_that_hangs_is_seen_to_end_and_the_next_one_gets_a_n
         await until(lambda: not psutil.pid_exists(first) and not psutil.pid_exists(child.pid), "both are gone")
 
     with_server("sklearn", scenario)
+
+
+def test_a_child_that_has_ended_before_its_start_was_noticed_is_given_with_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker stood still meanwhile: both messages are read in one step."""
+
+    async def scenario(server: ForkServer) -> None:
+        await server.warm()
+
+        def told_both(*_: object) -> int:
+            server._take({"pid": 1 << 30})
+            server._take({"ended": 1 << 30, "status": 7})
+            return 0
+
+        monkeypatch.setattr(socket, "send_fds", told_both)
+        assert (await fork(server, tmp_path, ended=True))[0] == 7
+
+    with_server("sklearn", scenario)
+
+
+def test_a_server_that_cannot_be_started_for_want_of_a_folder_is_unavailable(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ForkServerUnavailable, match="cannot be started"):
+            await ForkServer(tmp_path / "absent", "sklearn", sys.executable, 1).warm()
+
+    asyncio.run(main())
 
 
 DAEMON = """

@@ -180,6 +180,39 @@ def test_inside_the_guard_there_is_no_moment_without_a_watchdog_that_knows_the_l
             worker.stdout.close()
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_a_lease_that_is_renewed_as_the_child_ends_holds_the_end_up_for_no_moment(
+    child: subprocess.Popen[bytes], turns: int
+) -> None:
+    async def scenario() -> None:
+        lease = Lease(60.0, steady())
+        async with asyncio.timeout(30):
+            async with Guard(lease, child.pid):
+                await asyncio.sleep(0.1)  # until the second line waits; earlier would be no harder
+                lease.renew(steady())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+    run(scenario)
+    assert child.wait(10) == -signal.SIGKILL
+
+
+def test_where_no_watchdog_can_be_started_the_child_is_let_go_and_the_workers_own_timer_holds(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_thread(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_thread)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(30):
+            async with Guard(Lease(0.5, steady()), child.pid):
+                await until(lambda: stopped(child.pid), "it is frozen")
+
+    run(scenario)
+
+
 def test_descendants_are_frozen_and_killed_too_also_in_a_session_of_their_own() -> None:
     parent = subprocess.Popen([sys.executable, "-c", FAMILY], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -217,7 +250,14 @@ def test_a_watchdog_is_small_and_starts_at_once(child: subprocess.Popen[bytes]) 
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "frozen", "expected"), [(12.0, False, 2.0), (9.0, False, 0.0), (9.0, True, None), (12.0, True, None)]
+    ("expires_at", "frozen", "expected"),
+    [
+        (10.5, False, 0.5),
+        (99.0, False, watchdog.LOOK_EVERY_S),
+        (9.0, False, 0.0),
+        (9.0, True, None),
+        (12.0, True, None),
+    ],
 )
 def test_what_the_watchdog_waits_for(expires_at: float, frozen: bool, expected: float | None) -> None:
     assert watchdog.wait_s(expires_at, 10.0, frozen) == expected

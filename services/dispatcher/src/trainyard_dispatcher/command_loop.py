@@ -78,7 +78,8 @@ class Commands:
             return
         left_s = min(self._now(), record.timestamp_ms / 1000) + PATIENCE_S - self._now()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._index.knows(read[0].run_id), max(0.0, left_s))
+            async with asyncio.timeout(max(0.0, left_s)):
+                await self._index.knows(read[0].run_id)
 
     async def _durably(self, record: Record) -> None:
         reply = answer_command(record, self._index.state_of)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainyard_runtime.clearml import ClearMLClient
+from trainyard_runtime.clock import steady
 from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.vocabulary import Reason
@@ -27,7 +28,7 @@ from trainyard_trainer_worker.child_events import (
 from trainyard_trainer_worker.child_process import TrainingChild
 from trainyard_trainer_worker.clearml_reporting import ClearMLReporting
 from trainyard_trainer_worker.data.fetching import DataFetcher
-from trainyard_trainer_worker.fork_servers import ForkServers, ForkServerUnavailable
+from trainyard_trainer_worker.fork_servers import ForkServer, ForkServers, ForkServerUnavailable
 from trainyard_trainer_worker.guard import Guard
 from trainyard_trainer_worker.heartbeats import Heartbeats, Send
 from trainyard_trainer_worker.lease import Lease
@@ -89,21 +90,20 @@ class AttemptRunner:
         if self._stopping.is_set():
             return Stopped(Reason.HOST_SHUTDOWN)
         beats = self._beats[job.claim] = Heartbeats(job, self._worker, self._send_heartbeat)
-        outcome: Outcome | None = None
-        async with ClearMLReporting(self._client, job.task.id, self._worker.name) as reporting:
-            beats.start()
-            try:
+        try:
+            async with ClearMLReporting(self._client, job.task.id, self._worker.name, self._stopping) as reporting:
+                beats.start()
                 reporting.line(
                     f"[trainyard] run {job.run_id}, attempt {job.attempt}, on {self._worker.name}, "
                     f"deadline in {job.deadline_s:g} s"
                 )
                 outcome = await self._train(job, lease, reporting, beats)
-            finally:
                 if not isinstance(outcome, Succeeded):
                     await self.over(job)
-            reporting.line(f"[trainyard] {_sentence(outcome)}")
-            if self._stopping.is_set():
-                reporting.hurry()
+                reporting.line(f"[trainyard] {_sentence(outcome)}")
+        except BaseException:
+            await self.over(job)
+            raise
         beats.publishing()
         return outcome
 
@@ -119,27 +119,47 @@ class AttemptRunner:
         fetched = await self._fetched(job, lease, reporting)
         if isinstance(fetched, Failed | Stopped):
             return fetched
-        server = self._fork_servers.of(str(job.request.get("trainer")))
-        with contextlib.suppress(ForkServerUnavailable):  # then the child starts as a process of its own
-            if (stopped := await self._unless_asked(server.warm(), lease)) is not None:
-                return stopped
+        warmed = await self._unless_asked(self._warm_server(job, started), lease)
+        if isinstance(warmed, Stopped):
+            return warmed
         try:
             spec = self._spec(job, fetched, time.monotonic() - started)
-            child = await TrainingChild.start(spec, fork_server=server)
+            child = await self._unless_asked(TrainingChild.start(spec, fork_server=warmed), lease)
         except OSError as problem:
             return Failed(Reason.INTERNAL, Detail.UNEXPECTED, f"the training process could not be started: {problem}")
+        if isinstance(child, Stopped):
+            return child
+        try:
+            outcome = await self._followed(child, lease, reporting, beats)
+        finally:
+            await child.stop(Reason.INTERNAL, 0.0)  # whatever broke, nothing of it trains on
+        stopped_by_order = isinstance(outcome, Stopped) and not self._stopping.is_set()
+        return ordered(lease) if stopped_by_order and lease.order is not None else outcome
+
+    async def _warm_server(self, job: Job, started: float) -> ForkServer | None:
+        """The trainer's fork server; None where none can be had: the child starts as a process of its own then."""
+        server = self._fork_servers.of(str(job.request.get("trainer")))
+        left_s = max(MIN_DEADLINE_S, job.deadline_s - (time.monotonic() - started))
+        with contextlib.suppress(ForkServerUnavailable, TimeoutError):
+            async with asyncio.timeout(left_s):
+                await server.warm()
+            return server
+        return None
+
+    async def _followed(
+        self, child: TrainingChild, lease: Lease, reporting: ClearMLReporting, beats: Heartbeats
+    ) -> Outcome:
+        """Let the child train under guard, and pass on what it tells, until it has ended."""
         async with Guard(lease, child.pid, beats.frozen):
             child.begin()
             stopper = asyncio.create_task(self._stop_in_time(child, lease), name=f"stopper-{child.pid}")
             try:
                 async for event in child.events():
                     self._pass_on(event, reporting, beats)
-                outcome = await child.outcome()
+                return await child.outcome()
             finally:
                 stopper.cancel()
                 await asyncio.gather(stopper, return_exceptions=True)
-        stopped_by_order = isinstance(outcome, Stopped) and not self._stopping.is_set()
-        return ordered(lease) if stopped_by_order and lease.order is not None else outcome
 
     async def _fetched(
         self, job: Job, lease: Lease, reporting: ClearMLReporting
@@ -202,7 +222,7 @@ class AttemptRunner:
         await self._asked_to_stop(lease)
         reason = Reason.HOST_SHUTDOWN if lease.order is None else ordered(lease).reason
         self._log.info("training stopped", action="stop_child", child_pid=child.pid, reason=reason.value)
-        await child.stop(reason, SHUTDOWN_GRACE_S)
+        await child.stop(reason, SHUTDOWN_GRACE_S if lease.is_valid(steady()) else 0.0)
 
     def _pass_on(self, event: ChildEvent, reporting: ClearMLReporting, beats: Heartbeats) -> None:
         if isinstance(event, Console):

@@ -104,8 +104,10 @@ class ChildOutput:
         self._tail.append(line)
 
     async def _read_events(self, reader: asyncio.StreamReader) -> None:
-        while line := await reader.readline():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a foreign line on the pipe is no event
+        line = b"?"
+        while line:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a foreign line, or one too long, is no event
+                line = await reader.readline()
                 self._add(decode(line))
 
     def _add(self, event: ChildEvent) -> None:

@@ -112,22 +112,26 @@ class TrainingChild:
         interpreter and what it runs.
         """
         spec_path = _prepare(spec)
-        # Pipes of our own: asyncio's would make wait() last as long as any descendant keeps one of them open.
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in ("events", "stdout", "stderr")]
-        stdin, go = os.pipe2(os.O_CLOEXEC)
-        readers, ends = [r for r, _ in pipes], [stdin, *(w for _, w in pipes)]
         own = child_environment(os.environ if environment is None else environment, spec.work_dir, spec.n_jobs)
-        try:
-            process = await _forked(fork_server, spec_path, own, spec.work_dir, ends)
-            if process is None:
-                process = await _spawned(program, spec_path, own, spec.work_dir, ends)
-        except BaseException:
-            for fd in (*readers, go):
-                os.close(fd)
-            raise
-        finally:
-            for fd in ends:
-                os.close(fd)
+        ours: list[int] = []
+        ends: list[int] = []
+        with contextlib.ExitStack() as theirs:
+            try:
+                # Pipes of our own: asyncio's would make wait() last as long as any descendant keeps one of them open.
+                for _ in ("standard input", "events", "standard output", "standard error"):
+                    reader, writer = os.pipe2(os.O_CLOEXEC)
+                    mine, its = (reader, writer) if ours else (writer, reader)
+                    ours.append(mine)
+                    theirs.callback(os.close, its)
+                    ends.append(its)
+                process = await _forked(fork_server, spec_path, own, spec.work_dir, ends)
+                if process is None:
+                    process = await _spawned(program, spec_path, own, spec.work_dir, ends)
+            except BaseException:
+                for fd in ours:
+                    os.close(fd)
+                raise
+        go, *readers = ours
         return cls(spec, process, readers, go)
 
     @property
@@ -152,8 +156,10 @@ class TrainingChild:
         return self._output.events()
 
     async def stop(self, reason: Reason, grace_s: float = STOP_GRACE_S) -> None:
-        """End the child: SIGTERM, `grace_s`, SIGKILL to its group. Returns when it is reaped. The first reason
-        stands; a child that has already ended keeps its outcome."""
+        """End the child: SIGTERM, `grace_s`, SIGKILL to its group; with no grace it gets SIGKILL at once, and a frozen
+        one computes no more. Returns when it is reaped. The first reason stands; a child that has ended keeps its
+        outcome.
+        """
         if self._process.returncode is None and self._stop_reason is None:
             self._stop_reason = reason
             await self._terminate(grace_s)
@@ -170,7 +176,8 @@ class TrainingChild:
         await self._output.start()
         metering = asyncio.create_task(self._meter_for_ever(), name=f"meter-{self.pid}")
         try:
-            await asyncio.wait_for(self._process.wait(), max(0.0, self._spec.deadline_s - self.elapsed_s))
+            async with asyncio.timeout(max(0.0, self._spec.deadline_s - self.elapsed_s)):
+                await self._process.wait()
         except TimeoutError:
             self._overran = True
             await self._terminate()
@@ -196,10 +203,12 @@ class TrainingChild:
             await asyncio.sleep(METER_EVERY_S)
 
     async def _terminate(self, grace_s: float = STOP_GRACE_S) -> None:
-        self._signal_group(signal.SIGCONT)  # a frozen group takes no SIGTERM
-        self._signal_group(signal.SIGTERM)
+        if grace_s:
+            self._signal_group(signal.SIGCONT)  # a frozen group takes no SIGTERM
+            self._signal_group(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._process.wait()
         except TimeoutError:
             signal_all(self.pid, signal.SIGKILL)
             await self._process.wait()

@@ -34,8 +34,15 @@ class ClearMLReporting:
     """
 
     def __init__(
-        self, client: ClearMLClient, task_id: str, worker: str, *, now: Callable[[], float] = time.time
+        self,
+        client: ClearMLClient,
+        task_id: str,
+        worker: str,
+        stopping: asyncio.Event,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """Once `stopping` is set, the end of the attempt waits less for ClearML."""
         self._client = client
         self._task_id = task_id
         self._worker = worker
@@ -44,7 +51,7 @@ class ClearMLReporting:
         self._unsent: Batch | None = None
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
-        self._closing_s = CLOSING_S
+        self._stopping = stopping
         self._loop_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -58,16 +65,22 @@ class ClearMLReporting:
         self._news.set()
         if self._loop_task is None:
             return
-        done, _ = await asyncio.wait([self._loop_task], timeout=self._closing_s)
-        if not done:
+        await self._wait_for_the_rest(self._loop_task)
+        if not self._loop_task.done():
             _log.warning("console and scalars not all told", action="report", task_id=self._task_id)
             self._loop_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._loop_task
 
-    def hurry(self) -> None:
-        """Wait less for ClearML when the attempt ends."""
-        self._closing_s = HURRIED_CLOSING_S
+    async def _wait_for_the_rest(self, telling: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait(), name=f"stopping-{self._task_id}")
+        try:
+            await asyncio.wait([telling, stopping], timeout=CLOSING_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+        if self._stopping.is_set():
+            await asyncio.wait([telling], timeout=HURRIED_CLOSING_S)
 
     def line(self, text: str) -> None:
         """Add a line to the task's console."""
@@ -90,7 +103,8 @@ class ClearMLReporting:
             sent = await self._flush()
             pause_s = FLUSH_EVERY_S if sent else min(MAX_PAUSE_S, pause_s * 2)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._closing.wait()
             if self._closing.is_set() and not sent:
                 await asyncio.sleep(CLOSING_PAUSE_S)
 

@@ -112,7 +112,7 @@ class ForkServer:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[int] | None = None
-        self._forked: asyncio.Future[int] | None = None
+        self._forked: asyncio.Future[ForkedChild] | None = None
         self._children: dict[int, ForkedChild] = {}
         self._log = get_logger(component="fork_server", trainer=trainer)
 
@@ -145,13 +145,13 @@ class ForkServer:
             message = {"arguments": list(arguments), "environment": dict(environment), "folder": folder}
             try:
                 socket.send_fds(self._socket, [json.dumps(message).encode()], list(descriptors))
-                pid = await asyncio.wait_for(self._forked, FORK_S)
+                async with asyncio.timeout(FORK_S):
+                    return await self._forked
             except ChildRefused as problem:
                 raise ForkServerUnavailable(f"the fork server of {self._trainer} cannot fork: {problem}") from problem
             except (OSError, TimeoutError) as problem:
                 await self._end()
                 raise ForkServerUnavailable(f"the fork server of {self._trainer} made no child: {problem}") from problem
-            return self._children[pid]
 
     async def close(self) -> None:
         """End it, with all its children."""
@@ -164,15 +164,19 @@ class ForkServer:
             await self._start()
         assert self._ready is not None
         try:
-            await asyncio.wait_for(asyncio.shield(self._ready), READY_S)
+            async with asyncio.timeout(READY_S):
+                await asyncio.shield(self._ready)
         except (OSError, TimeoutError) as problem:
             await self._end()
             raise ForkServerUnavailable(f"the fork server of {self._trainer} did not start: {problem}") from problem
 
     async def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="fork-", dir=self._parent_folder)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as problem:
+            raise ForkServerUnavailable(f"the fork server of {self._trainer} cannot be started: {problem}") from problem
         ours.setblocking(False)
-        self._folder = tempfile.TemporaryDirectory(prefix="fork-", dir=self._parent_folder)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 self._python,
@@ -216,16 +220,16 @@ class ForkServer:
 
     def _take(self, answer: Mapping[str, Any]) -> None:
         if "pid" in answer:
-            self._children[answer["pid"]] = ForkedChild(answer["pid"])
+            child = self._children[answer["pid"]] = ForkedChild(answer["pid"])
             if self._forked is not None and not self._forked.done():
-                self._forked.set_result(answer["pid"])
+                self._forked.set_result(child)
         elif "refused" in answer:
             if self._forked is not None and not self._forked.done():
                 self._forked.set_exception(ChildRefused(answer["refused"]))
         elif "ended" in answer:
-            child = self._children.pop(answer["ended"], None)
-            if child is not None:
-                child.has_ended(answer["status"])
+            ended = self._children.pop(answer["ended"], None)
+            if ended is not None:
+                ended.has_ended(answer["status"])
         elif self._ready is not None and not self._ready.done():
             self._ready.set_result(answer["ready"])
             self._log.info("ready", action="start_fork_server", pid=self.pid)
@@ -241,7 +245,8 @@ class ForkServer:
         process, self._process = self._process, None
         if process is not None:
             try:
-                await asyncio.wait_for(process.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await process.wait()
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

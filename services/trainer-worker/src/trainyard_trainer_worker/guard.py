@@ -22,12 +22,13 @@ from trainyard_trainer_worker.lease import Lease
 
 PROGRAM: Final = (sys.executable, "-I", "-S", str(Path(watchdog.__file__)))
 _RESTART_S: Final = 0.2
+_READY_S: Final = 5.0
 
 
 class Guard:
     """`async with` it around a child that leads its own process group: the child computes only while the lease holds.
 
-    Inside, there is a watchdog that knows the lease: a child that is let go there has no moment without one. Where the
+    Inside, a watchdog runs that knows the lease: a child that is let go there has no moment without one. Where the
     system can start none, that is logged, and the worker's own timer holds. At the end whatever is left of the child's
     group is killed.
     """
@@ -55,6 +56,7 @@ class Guard:
             asyncio.create_task(self._keep_watchdog(), name=f"watchdog-{self._pid}"),
             asyncio.create_task(self._hold_second_line(), name=f"guard-{self._pid}"),
         ]
+        self._tasks[0].add_done_callback(lambda _: self._tried.set())
         try:
             await self._tried.wait()
         except asyncio.CancelledError:
@@ -75,7 +77,8 @@ class Guard:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
             try:
-                await asyncio.wait_for(process.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()
@@ -92,25 +95,33 @@ class Guard:
     async def _keep_watchdog(self) -> None:
         while True:
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *PROGRAM,
-                    str(self._pid),
-                    repr(self._lease.expires_at),
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                    env={},
-                )
-            except OSError as problem:
+                await self._watch()
+            except (OSError, RuntimeError) as problem:  # RuntimeError: no thread can be had, to wait for its end
                 self._log.error("no watchdog", action="start_watchdog", error=str(problem))
-                self._tried.set()
-            else:
-                self._tell()
-                self._tried.set()
-                await self._process.wait()
-                self._log.warning("the watchdog ended, and is started again", action="restart_watchdog")
+            self._tried.set()
             await asyncio.sleep(_RESTART_S)
+
+    async def _watch(self) -> None:
+        """Start a watchdog, and return when it has ended."""
+        process = await asyncio.create_subprocess_exec(
+            *PROGRAM,
+            str(self._pid),
+            repr(self._lease.expires_at),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            env={},
+        )
+        self._process = process
+        self._tell()
+        assert process.stdout is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_READY_S):
+                await process.stdout.read(1)
+        self._tried.set()
+        await process.wait()
+        self._log.warning("the watchdog ended, and is started again", action="restart_watchdog")
 
     async def _hold_second_line(self) -> None:
         while True:
@@ -123,7 +134,8 @@ class Guard:
                     self.is_frozen = False
                     self._on_frozen(False)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), left_s)
+                    async with asyncio.timeout(min(left_s, watchdog.LOOK_EVERY_S)):
+                        await self._changed.wait()
                 continue
             if not self.is_frozen:
                 self._log.warning("training frozen: the log cannot be read", action="freeze")

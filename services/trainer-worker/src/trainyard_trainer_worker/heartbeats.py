@@ -82,7 +82,8 @@ class Heartbeats:
     async def _beat_for_ever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._news.wait()
             self._news.clear()
             try:
                 await self._send(self.beat())

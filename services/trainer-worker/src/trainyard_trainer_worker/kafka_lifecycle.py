@@ -92,7 +92,8 @@ class News:
             del self._of_run[next(iter(self._of_run))]
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), at_most_s)
+                async with asyncio.timeout(at_most_s):
+                    await event.wait()
         finally:
             event.clear()
 

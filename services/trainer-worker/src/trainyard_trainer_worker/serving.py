@@ -53,7 +53,8 @@ class StoppablePatience:
     async def wait(self, tries: int) -> None:
         """See ports.Patience."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), pause_s(tries))
+            async with asyncio.timeout(pause_s(tries)):
+                await self._stopping.wait()
         if self._stopping.is_set():
             raise Ending
 
@@ -188,4 +189,5 @@ class Slot:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()

@@ -3,8 +3,8 @@
 A process of its own, independent of the worker that started it. `EXPIRES_AT` is the moment on the steady clock until
 which the child may compute, in seconds; standard input brings later ones, one a line. When it passes, the child's
 process group and all its descendants get SIGSTOP; a later moment brings SIGCONT. When the input ends, the worker is
-gone (or done): everything that is still there gets SIGKILL. What escapes: a descendant whose parent has ended and that
-made a session of its own.
+gone (or done): everything that is still there gets SIGKILL. One byte on standard output says that it watches. What
+escapes: a descendant whose parent has ended and that made a session of its own.
 """
 
 import contextlib
@@ -14,12 +14,15 @@ import signal
 import sys
 import time
 
+LOOK_EVERY_S = 1.0
+"""No wait is longer: timers stand still while the host is suspended, and the lease's clock does not."""
+
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def wait_s(expires_at: float, now: float, is_frozen: bool) -> float | None:
-    """Seconds until the child is to be frozen; 0: now; None: nothing to do but to wait for news."""
-    return None if is_frozen else max(0.0, expires_at - now)
+    """Seconds until it is to look again; 0: the child is to be frozen; None: nothing to do but to wait for news."""
+    return None if is_frozen else min(LOOK_EVERY_S, max(0.0, expires_at - now))
 
 
 def signal_all(pid: int, number: int) -> None:
@@ -70,6 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     is_frozen = expires_at <= time.clock_gettime(_CLOCK)
     signal_all(pid, signal.SIGSTOP if is_frozen else signal.SIGCONT)  # another one before it may have left it otherwise
+    os.write(1, b"\n")
     while True:
         timeout_s = wait_s(expires_at, time.clock_gettime(_CLOCK), is_frozen)
         readable, _, _ = select.select([0], [], [], timeout_s)
@@ -83,7 +87,7 @@ def main() -> None:
                 if is_frozen and expires_at > time.clock_gettime(_CLOCK):
                     signal_all(pid, signal.SIGCONT)
                     is_frozen = False
-        elif not is_frozen:
+        elif not is_frozen and expires_at <= time.clock_gettime(_CLOCK):
             signal_all(pid, signal.SIGSTOP)
             is_frozen = True
     signal_all(pid, signal.SIGKILL)

@@ -97,13 +97,14 @@ def _kill(pids: Iterable[int]) -> None:
 def _fork(connection: socket.socket, request: dict[str, Any], descriptors: list[int], children: set[int]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+    server = os.getpid()
     try:
         pid = os.fork()
     except OSError as problem:  # no memory, or too many processes: the worker tries by itself
         _say(connection, {"refused": str(problem)})
     else:
         if pid == 0:
-            _become_child(connection, request, descriptors)
+            _become_child(connection, request, descriptors, server)
         with contextlib.suppress(OSError):  # the child does the same: whoever is first
             os.setpgid(pid, pid)
         children.add(pid)
@@ -113,7 +114,7 @@ def _fork(connection: socket.socket, request: dict[str, Any], descriptors: list[
             os.close(descriptor)
 
 
-def _become_child(connection: socket.socket, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def _become_child(connection: socket.socket, request: dict[str, Any], descriptors: list[int], server: int) -> NoReturn:
     status = 1
     try:
         with contextlib.suppress(OSError):
@@ -130,7 +131,7 @@ def _become_child(connection: socket.socket, request: dict[str, Any], descriptor
         os.chdir(request["folder"])
         from trainyard_trainer_worker.training import child
 
-        status = child.main([*request["arguments"], "--events-fd", str(events), "--parent-pid", str(os.getppid())])
+        status = child.main([*request["arguments"], "--events-fd", str(events), "--parent-pid", str(server)])
     except BaseException as error:  # noqa: BLE001 - the edge of a process: nothing may return into the server's loop
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
     finally:
