@@ -104,9 +104,10 @@ def test_a_run_appears_and_completes_without_a_reload_and_its_page_shows_what_th
     end = stack.end_of(name)
     (value,) = browser.all("#value")
     assert float(value.get_attribute("data-value") or "nan") == end["results"]["value"]
-    phases = browser.texts("#timeline tbody td:first-child")
-    assert phases == ["waits for its turn", "in the queue", "training", "closing"]
-    assert browser.texts("#events tbody td:last-child")[-1].startswith("completed")
+    phases = ["waits for its turn", "in the queue", "training", "closing"]
+    browser.until(lambda: browser.texts("#timeline tbody td:first-child") == phases, "its phases")
+    last = "#events tbody tr:last-child td:last-child"
+    browser.until(lambda: browser.texts(last)[:1] and browser.texts(last)[0].startswith("completed"), "its last event")
     browser.until(lambda: browser.texts("#log") != [""], "lines of the console")
     assert asks(f"{page}/api/runs/{end['run_id']}/log")["lines"] == browser.texts("#log")[0].split("\n")
     assert browser.was_not_reloaded
@@ -156,13 +157,16 @@ def test_the_page_goes_on_where_the_gateway_was_started_again(
 ) -> None:
     window.open(page)
     window.until(lambda: window.texts("#live") == ["live"], "a live connection")
-    before = len(window.texts("#runs tbody tr"))
+    with urllib.request.urlopen(f"{page}/api/runs?limit=1000", timeout=60) as answer:
+        before = len(json.load(answer)["runs"])
+    window.until(lambda: len(window.texts("#runs tbody tr")) == before, "all runs are shown")
     os.kill(stack.status()["services"]["submitter"]["pid"], signal.SIGTERM)
     window.until(lambda: window.texts("#live") != ["live"], "the connection is lost")
     window.until(lambda: window.texts("#live") == ["live"], "it is there again")
     name = publish(stack, wine)
     window.until(lambda: state_of(window, name) == "completed", "a run after the gateway's restart")
     window.until(lambda: len(window.texts("#runs tbody tr")) == before + 1, "the fold is the same after a restart")
+    window.until(lambda: "not heard" not in window.body, "what was said of the log while it was read is taken back")
     assert window.was_not_reloaded
     window.complaints()  # that the connection was refused meanwhile
-    assert stack.status()["services"]["submitter"]["ready"]
+    stack.wait_until_ready("submitter")

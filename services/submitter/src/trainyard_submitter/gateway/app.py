@@ -133,10 +133,14 @@ class Gateway:
                 await asyncio.sleep(_RETRY_S)
 
     async def _look_around(self, fleet: ClearMLFleet) -> None:
-        """While somebody follows, tell when ClearML's queues or workers are others than before."""
+        """While somebody follows, tell when ClearML's queues or workers are others than before, or the log is lost."""
         before: object = None
+        log = ""
         while True:
             await self._news.somebody()
+            if (word := self._readiness().checks["log"]) != log:
+                log = word
+                self._news.tell("again", "{}")
             found = await fleet.look(), fleet.trouble
             if found != before:
                 before = found

@@ -92,7 +92,7 @@ function calmly(act, pauseMs) {
 // --- all runs ------------------------------------------------------------------------------------------------------------
 
 function runsView() {
-  const rows = new Map(), shown = new Map();
+  const rows = new Map(), shown = new Map(), told = new Map(); // told: since the last question, whose answer may be older
   const asked = new URLSearchParams(location.search);
   const state = el("select", { "aria-label": "State" }, el("option", { value: "" }, "any state"),
     ...STATES.map((name) => el("option", { value: name }, words(name))));
@@ -157,18 +157,21 @@ function runsView() {
   state.addEventListener("change", filtered);
   trainer.addEventListener("change", () => { wanted = trainer.value; filtered(); });
   name.addEventListener("input", filtered);
-  return {
+  const self = {
     title: "Runs",
     refresh: calmly(async () => {
+      told.clear();
       const found = await ask("/api/runs?limit=1000");
       rows.clear();
-      for (const row of found.runs) rows.set(row.run_id, row);
+      for (const row of [...found.runs, ...told.values()]) rows.set(row.run_id, row);
       say(found.log === "ok" ? "" : `Kafka is not heard, so what is shown may be old: ${found.log}`);
+      if (found.log !== "ok") setTimeout(() => { if (view === self) self.refresh(); }, 2000);
       draw();
     }, 0),
-    run(row) { rows.set(row.run_id, row); drawSoon(); },
+    run(row) { rows.set(row.run_id, row); told.set(row.run_id, row); drawSoon(); },
     fleet() {},
   };
+  return self;
 }
 
 // --- one run ---------------------------------------------------------------------------------------------------------------
