@@ -33,20 +33,21 @@ SETTINGS: Mapping[str, tuple[type[BaseSettings], ...]] = {
 }
 """Our services, and the settings classes that each reads."""
 
-BUILT = {
-    *SETTINGS,
-    "clearml-serving",
-    "clearml-agent",
-    "clearml-agent-cpu",
-    "clearml-agent-gpu",
-    "clearml-agent-services",
+AGENT_QUEUES: Mapping[str, str] = {
+    "clearml-agent": "CLEARML_DEFAULT_QUEUE",
+    "clearml-agent-cpu": "CLEARML_CPU_QUEUE",
+    "clearml-agent-gpu": "CLEARML_GPU_QUEUE",
+    "clearml-agent-services": "CLEARML_SERVICES_QUEUE",
 }
+"""The agents, and the variable that names the queue of each."""
+
+BUILT = {*SETTINGS, "clearml-serving", *AGENT_QUEUES}
 """The services whose image is built here."""
 
 SDK_SPEAKERS = BUILT - SETTINGS.keys()
 ONE_SHOT = {"topics", "serving-topic", "minio-buckets", "submitter"}
 NOT_WATCHED: Mapping[str, str] = {
-    **{name: "ClearML shows whether an agent lives" for name in BUILT if name.startswith("clearml-agent")},
+    **dict.fromkeys(AGENT_QUEUES, "ClearML shows whether an agent lives"),
     "async_delete": "ClearML's own compose file has no page to ask either",
 }
 PUBLISHED = {"8000", "8080", "8008", "8081", "8082", "9000", "9092", "9999", "9090", "3000"}

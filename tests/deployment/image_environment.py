@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tests.architecture.sources import ROOT
 from tests.deployment.compose import Deployment
@@ -20,6 +21,7 @@ from tests.deployment.compose_guards import environment
 from tests.deployment.docker_guards import builds
 from tests.deployment.dockerfiles import Stage
 
+PROGRAMS = PurePosixPath("/usr/local/bin")
 INSTALL_S = 600
 START_S = 90.0
 
@@ -58,15 +60,29 @@ class Image:
 
     def entry_point(self) -> list[str]:
         """The ENTRYPOINT, to be run with `environment`."""
-        command = self.stages[-1].all("ENTRYPOINT")[-1].exec_form()
+        return self._found(self.stages[-1].all("ENTRYPOINT")[-1].exec_form())
+
+    def command(self, variables: Mapping[str, str] | None = None) -> list[str]:
+        """What the container runs: the ENTRYPOINT, and what the compose file says with these variables set."""
+        return [*self.entry_point(), *composed(self.service, variables).get("command", [])]
+
+    def health_check(self) -> list[str]:
+        """The command that asks for the container's health: the compose file's, or else the image's."""
+        check = composed(self.service).get("healthcheck")
+        if check is None:
+            return self._found(self.stages[-1].all("HEALTHCHECK")[-1].exec_form())
+        form, *command = check["test"]
+        assert form == "CMD", check
+        return self._found(command)
+
+    def _found(self, command: list[str] | None) -> list[str]:
         assert command is not None
         return [str(self.venv / "bin" / command[0]), *command[1:]]
 
-    def health_check(self) -> list[str]:
-        """The HEALTHCHECK's command."""
-        command = self.stages[-1].all("HEALTHCHECK")[-1].exec_form()
-        assert command is not None
-        return [str(self.venv / "bin" / command[0]), *command[1:]]
+
+def composed(service: str, variables: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The service as the compose file has it with these variables set."""
+    return Deployment.of().services(variables)[service]
 
 
 class Yard:
@@ -78,7 +94,7 @@ class Yard:
         self._images = {name: stages for name, _, stages in builds(Deployment.of())}
 
     def install(self, service: str) -> Image:
-        """Do what the Dockerfile's first Python stage does: locked requirements, our wheels, `pip check`."""
+        """Do what the Dockerfile does: locked requirements, our wheels, `pip check`, programs of the checkout."""
         stages = self._images[service]
         venv = self._folder / service
         self._uv("venv", "--python", sys.executable, str(venv))
@@ -93,6 +109,11 @@ class Yard:
             wheels = [str(self._wheel(package)) for package in packages]
             self._uv("pip", "install", *to, "--no-deps", "--no-index", *wheels)
         self._uv("pip", "check", *to)
+        for origin, sources, target in (i.copied() for i in stages[-1].all("COPY")):
+            if origin is None and PurePosixPath(target).parent == PROGRAMS:
+                program = venv / "bin" / PurePosixPath(target).name
+                shutil.copyfile(ROOT / sources[0], program)
+                program.chmod(0o755)
         return Image(service, venv, stages)
 
     def _wheel(self, package: str) -> Path:
@@ -143,8 +164,7 @@ def until(condition: Callable[[], bool], explain: Callable[[], str], deadline_s:
 
 def told(image: Image, more: dict[str, str]) -> dict[str, str]:
     """The container's environment: the image's, the compose file's above it, the test's addresses above both."""
-    composed = environment(Deployment.of().services()[image.service])
-    return {**image.environment(), **composed, **more}
+    return {**image.environment(), **environment(composed(image.service)), **more}
 
 
 def configuration() -> dict[str, str]:

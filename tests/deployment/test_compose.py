@@ -10,6 +10,7 @@ import pytest
 
 from tests.deployment import compose_guards as guards
 from tests.deployment.compose import Deployment, InterpolationError, dotenv, interpolate, started, uses_in
+from tests.deployment.compose_guards import AGENT_QUEUES
 from tests.deployment.planted import MISTAKES, Guard
 from trainyard_dispatcher.settings import TASK_CONTAINER_ARGS
 from trainyard_runtime.settings import ConfigurationError, read_settings
@@ -41,14 +42,6 @@ PROFILES = {
     "monitoring": {"clearml-serving-stats", "serving-topic", "prometheus", "grafana"},
     "agent": {"clearml-agent", "clearml-agent-cpu", "clearml-agent-services"},
     "gpu": {"clearml-agent-gpu"},
-}
-
-
-AGENT_QUEUES = {
-    "clearml-agent": "CLEARML_DEFAULT_QUEUE",
-    "clearml-agent-cpu": "CLEARML_CPU_QUEUE",
-    "clearml-agent-gpu": "CLEARML_GPU_QUEUE",
-    "clearml-agent-services": "CLEARML_SERVICES_QUEUE",
 }
 
 

@@ -5,17 +5,22 @@ No container engine is needed: what the Dockerfile installs, starts and asks for
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.sources import ROOT
+from tests.behaviour.clearml.raw import Made, Raw
 from tests.behaviour.clearml.server import ClearMLServer
-from tests.deployment.compose import Deployment
+from tests.deployment.compose_guards import AGENT_QUEUES
 from tests.deployment.image_environment import Image, Yard, configuration, free_port, running, told, until
+from trainyard_dispatcher.settings import TASK_CONTAINER_ARGS
 from trainyard_runtime.kafka.admin import apply_topics, inspect_topics
 from trainyard_schemas.topics import FOREIGN_TOPICS, TOPICS
 
@@ -31,7 +36,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Yard:
 
 
 def answers(image: Image, told: dict[str, str]) -> bool:
-    """Whether the image's own health check is content."""
+    """Whether the container's own health check is content."""
     return subprocess.run(image.health_check(), env=told, capture_output=True, timeout=30, check=False).returncode == 0
 
 
@@ -43,7 +48,7 @@ def is_ready(port: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("service", ["dispatcher", "clearml-serving-stats", *TRAINERS])
+@pytest.mark.parametrize("service", ["dispatcher", "clearml-serving-stats", "gateway", *TRAINERS])
 def test_a_service_becomes_healthy_and_ready_under_the_environment_that_compose_gives_it(
     yard: Yard,
     service: str,
@@ -69,7 +74,7 @@ def test_a_service_becomes_healthy_and_ready_under_the_environment_that_compose_
         },
     )
     assert not answers(image, given)
-    with running(image.entry_point(), given, tmp_path / "run") as written:
+    with running(image.command(), given, tmp_path / "run") as written:
         until(lambda: answers(image, given), written)
         until(lambda: is_ready(port), written)
     if service in TRAINERS:
@@ -101,9 +106,8 @@ def test_the_command_line_creates_the_topics_as_the_compose_file_asks_it_to(
 ) -> None:
     image = yard.install("topics")
     given = told(image, {"TRAINYARD_KAFKA_BOOTSTRAP": kafka_bootstrap, "TRAINYARD_TOPIC_PREFIX": topic_prefix})
-    command = [*image.entry_point(), *Deployment.of().services()["topics"]["command"]]
     for _ in range(2):
-        done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(image.command(), env=given, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
     assert inspect_topics(kafka_bootstrap, topic_prefix, TOPICS, timeout_s=20).create == ()
     helped = subprocess.run(
@@ -112,15 +116,75 @@ def test_the_command_line_creates_the_topics_as_the_compose_file_asks_it_to(
     assert helped.returncode == 0, helped.stderr
 
 
-def test_the_agent_starts_with_the_mounted_configuration_and_takes_the_compose_files_arguments(
-    yard: Yard, clearml_server: ClearMLServer, tmp_path: Path
+@pytest.fixture(scope="module")
+def agents(yard: Yard) -> Image:
+    """The one image of all agents."""
+    return yard.install("clearml-agent")
+
+
+@pytest.fixture
+def raw(clearml_server: ClearMLServer) -> Iterator[Raw]:
+    caller = Raw(clearml_server)
+    yield caller
+    caller.http.close()
+
+
+@pytest.fixture
+def made(raw: Raw) -> Iterator[Made]:
+    found = Made(raw)
+    yield found
+    found.clean()
+
+
+@pytest.mark.parametrize("service", AGENT_QUEUES)
+def test_an_agent_serves_its_queue_and_asks_docker_for_the_container_that_the_compose_file_says(
+    agents: Image, service: str, clearml_server: ClearMLServer, raw: Raw, made: Made, tmp_path: Path
 ) -> None:
-    image = yard.install("clearml-agent")
-    given = told(image, {**clearml_server.environment(), "HOME": str(tmp_path), **configuration()})
-    script = ROOT / "infra" / "docker" / "clearml-agent-entrypoint.sh"
-    helped = subprocess.run(
-        ["sh", str(script), "--help"], env=given, capture_output=True, text=True, timeout=60, check=False
+    """Docker is a program that notes how it was asked."""
+    image = dataclasses.replace(agents, service=service)
+    queue = made.name("queue").replace(" ", "-")
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    (home / ".clearml").mkdir(parents=True)
+    temporary.mkdir()
+    asked = tmp_path / "asked"
+    given = told(
+        image,
+        {
+            **clearml_server.environment(),
+            **configuration(),
+            "HOME": str(home),
+            "TMPDIR": str(temporary),
+            "CLEARML_AGENT_DOCKER_HOST_MOUNT": f"/on/the/host:{home / '.clearml'}",
+            "PATH": f"{note_docker(tmp_path / 'bin', asked)}{os.pathsep}{image.environment()['PATH']}",
+        },
     )
-    assert helped.returncode == 0, helped.stderr
-    flags = [word for word in Deployment.of().services()["clearml-agent-services"]["command"] if word.startswith("--")]
-    assert [flag for flag in flags if flag not in helped.stdout] == []
+    with running(image.command({AGENT_QUEUES[service]: queue}), given, tmp_path / "run") as written:
+        until(lambda: serves(raw, given["CLEARML_WORKER_ID"], queue), written)
+        container = {"image": "trainer:1", "arguments": TASK_CONTAINER_ARGS}
+        task = made.task(container=container)
+        raw.ok("tasks.enqueue", task=task, queue_name=queue)
+        until(asked.exists, written)
+    words = asked.read_text().split("\0")[:-1]
+    options, command = words[: words.index("trainer:1")], words[words.index("trainer:1") + 1 :]
+    assert {*given["CLEARML_AGENT_EXTRA_DOCKER_ARGS"].split(), *TASK_CONTAINER_ARGS.split()} <= set(options)
+    mounted = [word.rpartition(":")[0] for word in options if word.endswith(":/tmp/clearml.conf")]
+    assert [path.startswith("/on/the/host/") for path in mounted] == [True]
+    assert ("--gpus" in options) == (service == "clearml-agent-gpu")
+    assert command[:2] == ["bash", "-c"]
+    assert f"-m clearml_agent execute --{'full' if '--services-mode' in image.command() else 'disable'}" in command[2]
+    assert command[2].endswith(f"--id {task}")
+
+
+def note_docker(folder: Path, asked: Path) -> Path:
+    """A folder with a `docker` that starts nothing: `asked` holds the words of `docker run`, a NUL after each."""
+    folder.mkdir()
+    note = f"printf '%s\\0' \"$@\" > '{asked}.new' && mv '{asked}.new' '{asked}'"
+    (folder / "docker").write_text(f'#!/bin/sh\nif [ "$1" = run ]; then {note}; fi\n')
+    (folder / "docker").chmod(0o755)
+    return folder
+
+
+def serves(raw: Raw, worker: str, queue: str) -> bool:
+    """Whether ClearML has heard of the worker, and that it serves this queue only."""
+    found = [w for w in raw.ok("workers.get_all")["workers"] if w["id"] == worker]
+    return [[served["name"] for served in w["queues"]] for w in found] == [[queue]]
