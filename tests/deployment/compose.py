@@ -93,9 +93,11 @@ def _resolved(compose: str, variables: frozenset[tuple[str, str]]) -> dict[str, 
 
 
 def started(services: Mapping[str, Mapping[str, Any]], profiles: set[str]) -> set[str]:
-    """What `docker compose --profile ... up` starts: services without a profile, and those of the given ones."""
+    """What `docker compose --profile ...` acts on: services without a profile, and those of the given ones, `*` all."""
     return {
-        name for name, service in services.items() if not service.get("profiles") or set(service["profiles"]) & profiles
+        name
+        for name, service in services.items()
+        if not service.get("profiles") or {*service["profiles"], "*"} & profiles
     }
 
 
