@@ -32,7 +32,10 @@ from trainyard_trainer_worker.settings import TrainerWorkerSettings
 
 SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Kafka (all services and the command line)", KafkaSettings),
-    ("ClearML, by its SDK's own names (dispatcher, trainer worker)", ClearMLSettings),
+    (
+        "ClearML, by its SDK's own names (every service, and the command line where it uploads or fetches)",
+        ClearMLSettings,
+    ),
     ("Every service", ServiceSettings),
     ("Dispatcher", DispatcherSettings),
     ("Trainer worker", TrainerWorkerSettings),
