@@ -53,9 +53,9 @@ class Survival:
     def worker(self, name: str = "worker", **environment: str) -> Process:
         return self.stage.start_worker(name, wait=True, **environment)
 
-    def submit(self, request: dict[str, Any]) -> None:
+    def submit(self, request: dict[str, Any], number: int = 0) -> None:
         """Ask for a run. Its key is this test's alone: the ClearML server is not."""
-        self.yard.submit({**request, "queue": self.yard.queue, "idempotency_key": self.yard.queue})
+        self.yard.submit({**request, "queue": self.yard.queue, "idempotency_key": f"{self.yard.queue}-{number}"})
 
     def command(self, **body: Any) -> None:
         self.yard.publish(json.dumps({"actor": "alice", **body}).encode(), topic=TopicName.RUNS_COMMANDS)
@@ -96,21 +96,31 @@ class Survival:
         return psutil.Process(int(pid))
 
     def ends_once(self, state: str, *, attempts: int | None = None) -> RunState:
-        """Wait for the end, and check what every end must be: one terminal event, one visible outcome, nothing open."""
+        """Wait for the end, and check what every end must be."""
         ended = self.when(state)
         if attempts is not None:
             assert ended.attempt == attempts
+        self.check_ends()
+        return ended
+
+    def check_ends(self) -> None:
+        """Every run has ended, with one terminal event, one copy of it and one visible outcome; nothing is open."""
         story = self.story()
-        (run_id,) = story.states
-        ends = [event for event, _ in story.events[run_id] if event.type in TERMINAL_EVENTS]
-        assert len({event.id for event in ends}) == 1
-        copies = until(lambda: self.yard.read(TopicName.RUNS_COMPLETED), "the end is copied")
-        assert {ev.decode_event(c.value, c.headers).id for c in copies} == {ends[0].id}
+        ends = {
+            run_id: {event.id for event, _ in events if event.type in TERMINAL_EVENTS}
+            for run_id, events in story.events.items()
+        }
+        assert {len(ids) for ids in ends.values()} == {1}, ends
+        terminal = set().union(*ends.values())
+        until(lambda: self._copied() == terminal, "each end is copied, and nothing else")
         until(lambda: not self._open_tasks(), f"no task is left open: {self._open_tasks()}")
         assert self.yard.entries() == []
         until(lambda: len(self._models(seen=False)) == 0, "no unseen model is left")
-        assert len(self._models(seen=True)) == (1 if state == "completed" else 0)
-        return ended
+        completed = [state for state in story.states.values() if state.phase.value == "completed"]
+        assert len(self._models(seen=True)) == len(completed)
+
+    def _copied(self) -> set[str]:
+        return {ev.decode_event(c.value, c.headers).id for c in self.yard.read(TopicName.RUNS_COMPLETED)}
 
     def _open_tasks(self) -> list[tuple[str, str]]:
         tasks = self.yard.tasks()
