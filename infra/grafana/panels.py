@@ -40,17 +40,25 @@ class Dashboard:
     variables: tuple[tuple[str, str], ...] = ()
 
 
-def grown(metric: str, by: str) -> str:
-    """By how much counters grew within the range, exactly.
+def once(metric: str, labels: str) -> str:
+    """A metric that every replica of the statistics service shows alike, with all its labels: counted once."""
+    return f"max by ({labels}) ({metric})" if labels else f"max({metric})"
+
+
+def grown(metric: str, labels: str, by: str) -> str:
+    """By how much counters with these labels grew within the range, exactly.
 
     `increase` misses what a counter begins with, such as the first run of a trainer. So: minus the value at the range's
     beginning; minus nothing where there was none although we asked; where we did not ask then, minus the least seen.
     """
+    now, then = once(metric, labels), once(f"{metric} offset {RANGE}", labels)
+    least = once(f"min_over_time({metric}[{RANGE}])", labels)
+    asked = once(f"trainyard_stats_log_up offset {RANGE}", "")
     return (
-        f"sum by ({by}) ({metric})"
-        f" - (sum by ({by}) ({metric} offset {RANGE})"
-        f" or 0 * sum by ({by}) ({metric}) and on () (trainyard_stats_log_up offset {RANGE})"
-        f" or sum by ({by}) (min_over_time({metric}[{RANGE}])))"
+        f"sum by ({by}) ({now})"
+        f" - (sum by ({by}) ({then})"
+        f" or 0 * sum by ({by}) ({now}) and on () {asked}"
+        f" or sum by ({by}) ({least}))"
     )
 
 
@@ -63,10 +71,11 @@ def _rate(metric: str, by: str = "deployment, endpoint, version") -> str:
     return f"sum by ({by}) (rate({_served(metric)}[{RATE}]))"
 
 
-_PHASES = grown("trainyard_run_phase_seconds_bucket", "le, phase")
+_END = "state, trainer, reason"
+_PHASES = grown("trainyard_run_phase_seconds_bucket", "le, phase, trainer", "le, phase")
 _UNWELL = 'trainyard_runs_ended_total{state=~"failed|rejected"}'
-_FAILED = grown('trainyard_runs_ended_total{state="failed"}', "state")
-_TRAINED = grown('trainyard_runs_ended_total{state=~"completed|failed"}', "state")
+_FAILED = grown('trainyard_runs_ended_total{state="failed"}', _END, "state")
+_TRAINED = grown('trainyard_runs_ended_total{state=~"completed|failed"}', _END, "state")
 _LATENCY = _rate("trainyard_serving_latency_seconds_bucket", by="le, deployment, endpoint, version")
 _REQUESTS = _rate("trainyard_serving_requests_total")
 _WHERE = "{{deployment}} {{endpoint}}/{{version}}"
@@ -75,18 +84,30 @@ RUNS = Dashboard(
     "trainyard-runs",
     "Trainyard: runs",
     (
-        Panel("Runs now", "stat", "short", (Query("sum by (state) (trainyard_runs)", "{{state}}"),), 24),
+        Panel(
+            "Runs now",
+            "stat",
+            "short",
+            (Query(f"sum by (state) ({once('trainyard_runs', 'state, trainer')})", "{{state}}"),),
+            24,
+        ),
         Panel(
             "Ended in the range",
             "bargauge",
             "short",
-            (Query(grown("trainyard_runs_ended_total", "state"), "{{state}}"),),
+            (Query(grown("trainyard_runs_ended_total", _END, "state"), "{{state}}"),),
+        ),
+        Panel(
+            "Attempts ended in the range",
+            "bargauge",
+            "short",
+            (Query(grown("trainyard_attempts_ended_total", _END, "state"), "{{state}}"),),
         ),
         Panel(
             "Failed and rejected in the range, by trainer and reason",
             "table",
             "short",
-            (Query(grown(_UNWELL, "trainer, reason"), "{{trainer}} {{reason}}"),),
+            (Query(grown(_UNWELL, _END, "trainer, reason"), "{{trainer}} {{reason}}"),),
         ),
         Panel(
             "Failed of all that trained",
@@ -112,7 +133,7 @@ RUNS = Dashboard(
             "Records of the log, by what became of them",
             "timeseries",
             "short",
-            (Query("sum by (verdict) (trainyard_lifecycle_records_total)", "{{verdict}}"),),
+            (Query(once("trainyard_lifecycle_records_total", "verdict"), "{{verdict}}"),),
         ),
     ),
 )
@@ -125,26 +146,26 @@ QUEUES = Dashboard(
             "Runs that wait, and why",
             "timeseries",
             "short",
-            (Query("sum by (queue, why) (trainyard_queue_waiting_runs)", "{{queue}} {{why}}"),),
+            (Query(once("trainyard_queue_waiting_runs", "queue, why"), "{{queue}} {{why}}"),),
         ),
         Panel(
             "Longest wait",
             "timeseries",
             "s",
-            (Query("max by (queue, why) (trainyard_queue_oldest_wait_seconds)", "{{queue}} {{why}}"),),
+            (Query(once("trainyard_queue_oldest_wait_seconds", "queue, why"), "{{queue}} {{why}}"),),
         ),
         Panel(
             "Workers per queue",
             "timeseries",
             "short",
-            (Query("max by (queue, state) (trainyard_queue_workers)", "{{queue}} {{state}}"),),
+            (Query(once("trainyard_queue_workers", "queue, state"), "{{queue}} {{state}}"),),
         ),
-        Panel("Workers", "stat", "short", (Query("max by (state) (trainyard_workers)", "{{state}}"),)),
+        Panel("Workers", "stat", "short", (Query(once("trainyard_workers", "state"), "{{state}}"),)),
         Panel(
             "Entries of ClearML's queues",
             "timeseries",
             "short",
-            (Query("max by (queue) (trainyard_clearml_queue_entries)", "{{queue}}"),),
+            (Query(once("trainyard_clearml_queue_entries", "queue"), "{{queue}}"),),
         ),
         Panel(
             "Trainer workers",
@@ -169,7 +190,7 @@ HEALTH = Dashboard(
             "ClearML and Kafka answer",
             "stat",
             "short",
-            (Query("max(trainyard_clearml_up)", "ClearML"), Query("max(trainyard_stats_log_up)", "Kafka")),
+            (Query(once("trainyard_clearml_up", ""), "ClearML"), Query(once("trainyard_stats_log_up", ""), "Kafka")),
         ),
         Panel(
             "Records behind the log's end",
@@ -177,15 +198,16 @@ HEALTH = Dashboard(
             "short",
             (
                 Query("max by (consumer) (trainyard_dispatcher_lag_records)", "{{consumer}}"),
-                Query("max by (group, topic) (trainyard_consumer_lag_records)", "{{group}} {{topic}}"),
-                Query("sum(trainyard_stats_lag_records)", "stats"),
+                Query(once("trainyard_consumer_lag_records", "group, topic"), "{{group}} {{topic}}"),
+                Query(once("trainyard_stats_lag_records", ""), "stats"),
+                Query("sum by (deployment) (trainyard_serving_lag_messages)", "serving {{deployment}}"),
             ),
         ),
         Panel(
             "Dead letters in the range",
             "bargauge",
             "short",
-            (Query(grown("trainyard_dead_letters_total", "topic"), "{{topic}}"),),
+            (Query(grown("trainyard_dead_letters_total", "topic", "topic"), "{{topic}}"),),
         ),
         Panel(
             "Outcomes not acknowledged",
@@ -245,6 +267,12 @@ SERVING = Dashboard(
                     _WHERE,
                 ),
             ),
+        ),
+        Panel(
+            "Instances",
+            "timeseries",
+            "short",
+            (Query(once('trainyard_serving_instances{deployment=~"$deployment"}', "deployment"), "{{deployment}}"),),
         ),
     ),
     (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from infra.grafana.panels import DASHBOARDS, RANGE, RATE
 
 from tests.architecture.sources import ROOT
 from tests.deployment.compose import Deployment
+from tests.deployment.promtool import check
+from tests.deployment.replicas import misused, with_replicas
 
 PROMETHEUS = ROOT / "infra" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -24,21 +25,16 @@ _NAME = re.compile(r"\btrainyard_[a-z0-9_]+\b")
 _SUFFIX = re.compile(r"_(total|bucket|sum|count)$")
 
 
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("needs the program promtool (Debian: apt-get install prometheus)")
-    return found
-
-
-def check(promtool: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([promtool, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
-
-
 def alerts() -> list[dict[str, Any]]:
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def expressions() -> list[str]:
+    """Every expression of the rules and the panels."""
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    found = [str(rule["expr"]) for group in groups for rule in group["rules"]]
+    return found + [query.expr for dashboard in DASHBOARDS for panel in dashboard.panels for query in panel.queries]
 
 
 def declared() -> set[str]:
@@ -64,11 +60,58 @@ def test_the_rules_do_what_their_tests_say(promtool: str, path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
+def test_the_rules_do_the_same_with_more_replicas_of_the_statistics_service(
+    promtool: str, path: Path, replicas: int, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(path.read_text())
+    document["rule_files"] = [str(path.parent / rules) for rules in document["rule_files"]]
+    document["tests"] = [with_replicas(test, replicas) for test in document["tests"]]
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(document))
+    done = check(promtool, "test", "rules", tmp_path / "tests.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_every_replica_tells_is_taken_once_and_what_they_share_out_is_summed() -> None:
+    texts = expressions()
+    assert sum("trainyard_" in text for text in texts) > 40
+    assert [wrong for text in texts for wrong in misused(text)] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "trainyard_runs",
+        "sum(trainyard_stats_lag_records)",
+        "max(sum(trainyard_stats_lag_records))",
+        "sum by (queue) (trainyard_queue_waiting_runs)",
+        "sum by (queue, why) (trainyard_queue_waiting_runs)",
+        "max by (queue) (trainyard_queue_waiting_runs)",
+        "sum(max by (queue, why) (trainyard_queue_workers))",
+        "sum by (state) (trainyard_runs_ended_total) - (sum by (state) (trainyard_runs_ended_total offset 1h))",
+        "sum by (topic) (min_over_time(trainyard_dead_letters_total[15m]))",
+        "max by (phase, trainer) (rate(trainyard_run_phase_seconds_bucket[5m]))",
+        "increase(trainyard_lifecycle_records_total[15m]) > 0",
+        "max by (deployment) (trainyard_serving_lag_messages)",
+        "max(rate(trainyard_serving_requests_total[5m]))",
+    ],
+)
+def test_a_query_that_is_wrong_with_two_replicas_is_found(wrong: str) -> None:
+    assert misused(wrong) != []
+
+
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
-        ("runs", 'why="no_worker"}) > 0', 'why="no_worker"}) > 5'),
-        ("runs", "and on () (trainyard_stats_log_up offset 1h)", ""),
+        ("runs", 'why="no_worker"})) > 0', 'why="no_worker"})) > 5'),
+        ("runs", "and on () max(trainyard_stats_log_up offset 1h)", ""),
+        ("runs", "sum by (queue) (max by (queue, why) ", "sum by (queue) (sum by (queue, why) "),
+        ("runs", "(max by (state, trainer, reason) (", "(sum by (state, trainer, reason) ("),
+        ("runs", 'attempts_ended:difference1h{state="attempt_lost"}', 'runs_ended:difference1h{reason="worker_lost"}'),
+        ("health", "max(trainyard_stats_lag_records)", "sum(trainyard_stats_lag_records)"),
+        ("health", "sum by (deployment) (trainyard_serving_lag", "max by (deployment) (trainyard_serving_lag"),
+        ("health", "max by (topic) (", "sum by (topic) ("),
         ("health", "offset 15m)", "offset 1m)"),
         ("serving", 'status!="4xx"', 'status!="5xx"'),
         ("serving", "> 14.4 * 0.001", "> 144 * 0.001"),
@@ -106,10 +149,7 @@ def test_every_alert_says_how_bad_it_is_and_what_it_is() -> None:
 
 def test_rules_and_panels_use_only_metrics_that_a_service_declares() -> None:
     known = declared()
-    texts = [
-        str(rule["expr"]) for path in RULES for g in yaml.safe_load(path.read_text())["groups"] for rule in g["rules"]
-    ]
-    texts += [query.expr for dashboard in DASHBOARDS for panel in dashboard.panels for query in panel.queries]
+    texts = expressions()
     assert len(texts) > 40
     assert {name for text in texts for name in unknown(text, known)} == set()
     assert unknown("sum(trainyard_runs_endet_total)", known) == {"trainyard_runs_endet_total"}

@@ -9,7 +9,8 @@ from typing import Any
 
 Record = Mapping[str, Any]
 ENDS = {f"trainyard.run.{state}": state for state in ("completed", "failed", "cancelled", "rejected")}
-TRAINING_ENDS = {"trainyard.attempt.succeeded", "trainyard.attempt.failed", "trainyard.attempt.cancelled"}
+TRAINING_ENDS = {f"trainyard.attempt.{end}" for end in ("succeeded", "failed", "lost", "cancelled")}
+ATTEMPT_ENDS = {kind: kind.removeprefix("trainyard.").replace(".", "_") for kind in TRAINING_ENDS}
 
 
 def lives(records: Iterable[Record]) -> list[dict[str, Record]]:
@@ -35,6 +36,11 @@ def ended(records: Iterable[Record]) -> Counter[tuple[str, str, str]]:
             request = accepted["data"]["request"] if accepted else {}
             found[state, str(request.get("trainer", "other")), str(record["data"].get("reason") or "")] += 1
     return found
+
+
+def attempts_ended(records: Iterable[Record]) -> Counter[str]:
+    """The attempts that have ended, by state."""
+    return Counter(ATTEMPT_ENDS[kind] for life in lives(records) for kind in life if kind in ATTEMPT_ENDS)
 
 
 def phases(records: Iterable[Record]) -> dict[str, list[float]]:

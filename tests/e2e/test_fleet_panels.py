@@ -105,12 +105,17 @@ def fleet(stack: Stack, prometheus: Prometheus) -> Iterator[Fleet]:
         lambda: prometheus.query(f"{dead} or vector(0)") == {frozenset(): float(before)},
         lambda: f"{prometheus.query(dead)} dead letters, not {before}",
     )
+    scraped = "min(timestamp(trainyard_planner_action_seconds_count))"  # a rate needs what stood within the range too
+    until(lambda: min(prometheus.query(scraped).values()) > first, lambda: f"{prometheus.query(scraped)} > {first}")
     names = [f"fleet-waits-{number}" for number in range(WAITING)]
     for name in names:
         stack.publish(json.dumps({**request, "run_name": name, "queue": "gpu"}).encode())
     stack.publish(b"fleet: not even JSON")
     waiting = 'sum(trainyard_queue_waiting_runs{queue="gpu",why="no_worker"})'
-    behind = "max(trainyard_consumer_lag_records) + max(trainyard_dispatcher_lag_records)"
+    behind = (
+        "max(trainyard_consumer_lag_records) + max(trainyard_dispatcher_lag_records)"
+        " + max(trainyard_stats_lag_records) + sum(trainyard_serving_lag_messages)"
+    )
     until(lambda: letters(stack) == before + 1, lambda: "the bad request has no dead letter")
     last = until(
         lambda: (
@@ -184,9 +189,11 @@ def clearml_and_kafka(fleet: Fleet, answers: list[Answer]) -> None:
 
 
 def lags(fleet: Fleet, answers: list[Answer]) -> None:
-    dispatcher, groups, _ = answers
+    dispatcher, groups, stats, serving = answers
     assert {dict(labels)["consumer"] for labels in dispatcher} == {"fold", "intake", "commands", "completed_copier"}
     assert {dict(labels)["group"] for labels in groups} >= {"trainyard.intake"}
+    assert list(stats) == [frozenset()]
+    assert list(serving) == [frozenset({("deployment", "default")})]
     assert all(value == 0 for answer in answers for value in answer.values())
 
 
@@ -199,8 +206,11 @@ def outbox(fleet: Fleet, answers: list[Answer]) -> None:
 
 
 def action_seconds(fleet: Fleet, answers: list[Answer]) -> None:
-    """How long an action took is in no event, but what was done is: every step from a request to a queue."""
-    assert {dict(labels)["action"] for labels in answers[0]} >= ACTIONS
+    """How long an action took is in no event, but what was done is: every step from a request to a queue. That the
+    seconds are right is seen in `tests/deployment`."""
+    took_s = {dict(labels)["action"]: seconds for labels, seconds in answers[0].items()}
+    assert took_s.keys() >= ACTIONS
+    assert all(took_s[action] > 0 for action in ACTIONS), took_s
 
 
 ORACLES: dict[str, Callable[[Fleet, list[Answer]], None]] = {

@@ -16,7 +16,8 @@ def test_the_committed_page_holds_the_table_as_it_is() -> None:
 def test_every_metric_has_a_sentence_and_a_name_in_base_units() -> None:
     rows = [row.split(" | ") for row in table().splitlines()[2:]]
     assert len(rows) > 25
-    for name, _, _, sentence in rows:
+    for name, _, _, over_replicas, sentence in rows:
+        assert over_replicas in ("max", "min", "sum")
         assert name.startswith("| `trainyard_")
         assert not name.endswith(("_ms`", "_minutes`", "_mb`"))
         assert sentence.rstrip(" |").endswith(".")

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.schemas import histories as h
 from trainyard_schemas.events import Event, Fact
-from trainyard_schemas.lifecycle import RunState, apply
+from trainyard_schemas.lifecycle import RunState, Verdict, apply
 from trainyard_schemas.vocabulary import EventType, Reason
 from trainyard_stats.metrics import StatsMetrics
 from trainyard_stats.run_metrics import BUCKETS_S, OTHER, Durations, Tally, compact, decode_state, encode_state
@@ -24,6 +24,13 @@ COMPLETED = (
     h.started(1),
     h.succeeded(1),
     h.ended(EventType.RUN_COMPLETED, 1),
+)
+
+ATTEMPT_ENDS = (
+    EventType.ATTEMPT_SUCCEEDED,
+    EventType.ATTEMPT_FAILED,
+    EventType.ATTEMPT_LOST,
+    EventType.ATTEMPT_CANCELLED,
 )
 
 
@@ -72,6 +79,37 @@ def test_an_end_is_counted_with_its_reason(facts: Sequence[Fact], ended: tuple[s
     assert tally_of(h.log_of(facts)).ended == {ended: 1}
 
 
+def test_an_attempt_is_counted_when_it_ends_though_its_run_goes_on() -> None:
+    tally = tally_of(
+        h.log_of(
+            (
+                h.accepted(),
+                h.dispatched(1),
+                h.started(1),
+                h.lost(1),
+                h.lost(1),
+                h.dispatched(2),
+                h.started(2),
+                h.failed(2),
+                h.dispatched(3),
+                h.started(3),
+                h.succeeded(3),
+                h.lost(3),
+                h.ended(EventType.RUN_COMPLETED, 3),
+            )
+        )
+    )
+    assert tally.attempts == {
+        ("attempt_lost", "sklearn", "worker_lost"): 1,
+        ("attempt_failed", "sklearn", "trainer_error"): 1,
+        ("attempt_succeeded", "sklearn", ""): 1,
+    }
+    assert tally.ended == {("completed", "sklearn", ""): 1}
+    found = samples(tally)
+    assert found['trainyard_attempts_ended_total{reason="worker_lost",state="attempt_lost",trainer="sklearn"}'] == 1
+    assert found['trainyard_attempts_ended_total{reason="",state="attempt_succeeded",trainer="sklearn"}'] == 1
+
+
 def test_the_parts_of_a_life_are_measured_in_seconds() -> None:
     tally = tally_of(
         timed(
@@ -110,11 +148,15 @@ def test_the_counts_agree_with_the_fold_whatever_two_writers_leave_in_the_log(fa
     log = h.log_of(facts)
     tally = tally_of(log)
     state: RunState | None = None
+    attempts = 0
     for offset, event in log:
-        state = apply(state, event, offset).state
+        step = apply(state, event, offset)
+        attempts += event.fact.type in ATTEMPT_ENDS and step.verdict is Verdict.WON
+        state = step.state
     expected = {} if state is None else {(state.phase.value, "sklearn"): 1}
     assert {key: n for key, n in tally.runs.items() if n} == expected
     assert tally.ended.total() == (1 if state is not None and state.is_ended else 0)
+    assert tally.attempts.total() == attempts
     assert tally.records.total() == len(log)
 
 

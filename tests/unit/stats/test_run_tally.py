@@ -13,6 +13,7 @@ from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Projection, ProjectionUnavailable
 from trainyard_schemas.events import Fact, encode_event
 from trainyard_schemas.vocabulary import EventType
+from trainyard_stats.run_metrics import Tally
 from trainyard_stats.run_tally import ENDED, OPEN, RunTally
 
 TOPIC = "t.runs.lifecycle"
@@ -26,6 +27,8 @@ FACTS: tuple[Fact, ...] = (
     h.succeeded(2),
     h.ended(EventType.RUN_COMPLETED, 2),
 )
+
+ATTEMPTS = {("attempt_lost", "sklearn", "worker_lost"): 1, ("attempt_succeeded", "sklearn", ""): 1}
 
 
 def records(facts: Sequence[Fact], start: int = 0) -> list[Record]:
@@ -55,6 +58,7 @@ def test_a_restart_after_any_record_counts_like_no_restart(tmp_path: Path) -> No
 
     results = {asyncio.run(counted(tmp_path / str(cut), cut)) for cut in range(len(log) + 1)}
     assert len(results) == 1
+    assert Tally.decode(results.pop()).attempts == ATTEMPTS
 
 
 def test_what_was_not_flushed_is_counted_again_and_only_once(tmp_path: Path) -> None:
@@ -91,6 +95,7 @@ def test_a_late_record_of_an_ended_run_meets_its_state(tmp_path: Path) -> None:
     assert tally.tally.records["duplicate"] == 1
     assert tally.tally.records["ended"] == 2
     assert tally.tally.ended.total() == 1
+    assert tally.tally.attempts == ATTEMPTS
     projection.close()
 
 

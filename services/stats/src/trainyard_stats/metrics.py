@@ -17,6 +17,7 @@ from trainyard_stats.run_metrics import BUCKETS_S, Tally
 from trainyard_stats.serving import compatibility, exposition
 
 _END_MARK = b"# EOF\n"
+_OVER_REPLICAS = {"trainyard_serving_lag_messages": "sum", "trainyard_serving_metric_logging_ok": "min"}
 _OF_GAUGES = {"trainyard_serving_up": ("deployment",), "trainyard_serving_lag_messages": ("deployment",)}
 
 
@@ -38,6 +39,14 @@ class _RunCollector(Collector):
         for labels, count in sorted(tally.ended.items()):
             ended.add_metric(labels, count)
         yield ended
+        attempts = CounterMetricFamily(
+            "trainyard_attempts_ended",
+            "Attempts that have ended, also where the run is tried again: attempt_lost is one whose worker was lost.",
+            labels=("state", "trainer", "reason"),
+        )
+        for labels, count in sorted(tally.attempts.items()):
+            attempts.add_metric(labels, count)
+        yield attempts
         phases = HistogramMetricFamily(
             "trainyard_run_phase_seconds",
             "Seconds of the parts of a run's life: dispatch (until the task is made), queue (until a worker has it),"
@@ -65,6 +74,7 @@ class Surroundings:
     waiting: Mapping[tuple[str, Why], Waiting] = field(default_factory=dict)
     lags: Mapping[tuple[str, str], int] = field(default_factory=dict)
     dead_letters: Mapping[str, int] = field(default_factory=dict)
+    instances: Mapping[str, int] = field(default_factory=dict)
 
 
 class _SurroundingsCollector(Collector):
@@ -101,6 +111,14 @@ class _SurroundingsCollector(Collector):
         for topic, count in sorted(found.dead_letters.items()):
             dead.add_metric((topic,), count)
         yield dead
+        instances = GaugeMetricFamily(
+            "trainyard_serving_instances",
+            "Instances of clearml-serving that ClearML hears of, where the deployment's control-plane task is named.",
+            labels=("deployment",),
+        )
+        for deployment, count in sorted(found.instances.items()):
+            instances.add_metric((deployment,), count)
+        yield instances
 
 
 def _fleet(fleet: Fleet | None, now: float) -> Iterator[Metric]:
@@ -131,8 +149,22 @@ def _fleet(fleet: Fleet | None, now: float) -> Iterator[Metric]:
     yield from (entries, oldest, serving, workers)
 
 
-def _shown(name: str, kind: str) -> str:
-    return f"{name}_total" if kind == "counter" else name
+@dataclass(frozen=True, slots=True, order=True)
+class Declaration:
+    """A metric of ours: its name as it is shown, and by which of sum, max and min to take it over several replicas."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    sentence: str
+    over_replicas: str
+
+
+def _declaration(name: str, kind: str, labels: tuple[str, ...], sentence: str) -> Declaration:
+    """Replicas share the partitions of clearml-serving's topics, so those are summed; all else each of them tells."""
+    shared_out = "partition" in labels and kind != "gauge"
+    shown = f"{name}_total" if kind == "counter" else name
+    return Declaration(shown, kind, labels, sentence, _OVER_REPLICAS.get(name, "sum" if shared_out else "max"))
 
 
 class StatsMetrics:
@@ -197,13 +229,13 @@ class StatsMetrics:
         ours = bytes(generate_openmetrics(self._registry)).removesuffix(_END_MARK)  # type: ignore[no-untyped-call]
         return ours + self._served(openmetrics=True) + _END_MARK
 
-    def declared(self) -> list[tuple[str, str, tuple[str, ...], str]]:
-        """Every metric of ours: its name as it is shown, type, labels and sentence. For the documentation."""
-        found = [(_shown(f.name, f.kind), f.kind, f.labels, f.help) for f in exposition.FAMILIES]
+    def declared(self) -> list[Declaration]:
+        """Every metric of ours, by name. For the documentation, and for whoever checks queries."""
+        found = [_declaration(f.name, f.kind, f.labels, f.help) for f in exposition.FAMILIES]
         for metric in self._registry.collect():
             if metric.name.startswith("trainyard_"):
                 labels = tuple(getattr(metric, "_labelnames", ())) or _OF_GAUGES.get(metric.name, ())
-                found.append((_shown(metric.name, metric.type), metric.type, labels, metric.documentation))
+                found.append(_declaration(metric.name, metric.type, labels, metric.documentation))
         return sorted(found)
 
     def _served(self, *, openmetrics: bool) -> bytes:

@@ -19,7 +19,7 @@ from trainyard_schemas.lifecycle import RunState, Step
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import RunPhase
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Counts up when the counting or its stored form changes: then the projection starts over from the log."""
 
 OTHER: Final = "other"
@@ -27,6 +27,9 @@ OTHER: Final = "other"
 
 BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 43_200.0)
 _RUN_STATE: Final = TypeAdapter(RunState)
+_ATTEMPT_ENDS: Final = frozenset(
+    {RunPhase.ATTEMPT_SUCCEEDED, RunPhase.ATTEMPT_FAILED, RunPhase.ATTEMPT_LOST, RunPhase.ATTEMPT_CANCELLED}
+)
 
 
 @dataclass(slots=True)
@@ -51,6 +54,9 @@ class Tally:
     """How many runs are in a state now, by (state, trainer)."""
     ended: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """How many runs have ended, by (state, trainer, reason); the reason of a completed run is empty."""
+    attempts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """How many attempts have ended, by (state, trainer, reason); one that succeeded has an empty reason. A run that is
+    tried again after a lost worker shows nowhere else."""
     phases: dict[tuple[str, str], Durations] = field(default_factory=dict)
     """How long parts of a run's life took, by (phase, trainer): dispatch, queue, training, total."""
     records: Counter[str] = field(default_factory=Counter)
@@ -69,8 +75,9 @@ class Tally:
         for phase, seconds in _durations(before, after):
             self.phases.setdefault((phase, trainer), Durations()).observe(seconds)
         if after.is_ended:
-            reason = "" if after.phase is RunPhase.COMPLETED or after.reason is None else after.reason.value
-            self.ended[after.phase.value, trainer, reason] += 1
+            self.ended[after.phase.value, trainer, _reason(after)] += 1
+        elif after.phase in _ATTEMPT_ENDS:
+            self.attempts[after.phase.value, trainer, _reason(after)] += 1
 
     def unreadable(self) -> None:
         """Count a record of the log that is no event of ours."""
@@ -82,6 +89,7 @@ class Tally:
             {
                 "runs": sorted([*key, n] for key, n in self.runs.items()),
                 "ended": sorted([*key, n] for key, n in self.ended.items()),
+                "attempts": sorted([*key, n] for key, n in self.attempts.items()),
                 "phases": sorted([*key, d.counts, d.sum_s] for key, d in self.phases.items()),
                 "records": dict(self.records),
             }
@@ -94,6 +102,7 @@ class Tally:
         return cls(
             runs=Counter({(state, trainer): n for state, trainer, n in document["runs"]}),
             ended=Counter({(state, trainer, reason): n for state, trainer, reason, n in document["ended"]}),
+            attempts=Counter({(state, trainer, reason): n for state, trainer, reason, n in document["attempts"]}),
             phases={(phase, trainer): Durations(counts, sum_s) for phase, trainer, counts, sum_s in document["phases"]},
             records=Counter(document["records"]),
         )
@@ -121,6 +130,12 @@ def encode_state(state: RunState) -> bytes:
 def decode_state(value: bytes) -> RunState:
     """The state that `encode_state` wrote."""
     return _RUN_STATE.validate_json(value)
+
+
+def _reason(state: RunState) -> str:
+    """Why a run or an attempt ended as it did; empty where it went well."""
+    went_well = state.phase in (RunPhase.COMPLETED, RunPhase.ATTEMPT_SUCCEEDED)
+    return "" if went_well or state.reason is None else state.reason.value
 
 
 def _durations(before: RunState | None, after: RunState) -> list[tuple[str, float]]:
