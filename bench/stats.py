@@ -40,8 +40,8 @@ from trainyard_stats.serving.metric_rules import NO_RULES
 from trainyard_stats.serving.replica import Replica
 
 PEER_REQUIREMENTS = ("clearml", "prometheus_client<0.16", "kafka-python", "lz4", "attrs", "numpy", "requests")
-ENDPOINTS = 588
-"""With 17 series each: 10,000."""
+ENDPOINTS = 500
+"""With 20 series each: 10,000."""
 BOUNDS = {
     "times_the_peer": 10.0,
     "of_the_bare_loop": 0.6,

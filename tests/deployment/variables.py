@@ -33,6 +33,8 @@ SENTENCES: Mapping[str, str] = {
     "CLEARML_AGENT_GIT_USER": "User with whom agents clone repositories.",
     "CLEARML_AGENT_GIT_PASS": "Password or token with which agents clone repositories.",
     "CLEARML_INFERENCE_TASK_ID": "Id of an inference task to continue; a new one if not set.",
+    "STATS_SERVING_TASKS": "Control-plane tasks for the statistics of several deployments, DEPLOYMENT=TASK, separated"
+    " by ';'; CLEARML_SERVING_TASK_ID, which clearml-serving reads too, if not set.",
     "CLEARML_SERVING_POLL_FREQ": "MINUTES between two looks of clearml-serving at its endpoints, despite other claims.",
     "CLEARML_DEFAULT_BASE_SERVE_URL": "Address of clearml-serving, as its clients reach it.",
     "CLEARML_EXTRA_PYTHON_PACKAGES": "Further packages of the serving image, such as autogluon.tabular; not locked.",

@@ -72,12 +72,12 @@ def replica(bootstrap: str, prefix: str, folder: Path, topic: str, **more: str) 
     return made
 
 
-def requests_by_url(services: Sequence[Service]) -> Counter[str]:
-    """What the replicas show together."""
+def requests_by_url(services: Sequence[Service], deployment: str | None = None) -> Counter[str]:
+    """What the replicas show together, of all deployments or of one; endpoints that had no request are left out."""
     found: Counter[str] = Counter()
     for service in services:
         for (name, *labels), value in service.samples().items():
-            if name == REQUESTS:
+            if name == REQUESTS and deployment in (None, labels[0]):
                 _, endpoint, _, version = labels
                 found[f"{endpoint}/{version}" if version else endpoint] += int(value)
-    return found
+    return +found

@@ -7,8 +7,10 @@ import json
 import signal
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +20,7 @@ from tests.behaviour.clearml.raw import Raw
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.contracts.files import EXAMPLES
 from tests.integration.stats.conftest import Service
-from tests.integration.stats.serving import LATENCY, Sender, make_topic, replica, requests_by_url
+from tests.integration.stats.serving import REQUESTS, Sender, make_topic, replica, requests_by_url
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
 from trainyard_runtime.kafka.sync_client import SyncPublisher
@@ -80,15 +82,16 @@ def test_bad_messages_are_counted_and_stop_nothing(sender: Sender, counting: Ser
     sender.some(3)
     counting.start()
     until_counted([counting], sender)
-    kinds = {key[2]: value for key, value in counting.samples().items() if key[0] == "trainyard_serving_rejected_total"}
-    assert sum(kinds.values()) >= 4
-    assert set(kinds) <= {
-        "message_empty",
-        "message_not_json",
-        "message_not_a_list",
-        "row_not_an_object",
-        "latency_invalid",
-    }
+
+    def rejected() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for key, value in counting.samples().items():
+            if key[0] == "trainyard_serving_rejected_total":
+                found[key[2]] += int(value)
+        return +found
+
+    one_each = ("message_not_json", "message_not_a_list", "row_not_an_object", "latency_invalid")
+    counting.until(lambda: rejected() == {"message_empty": 2, **dict.fromkeys(one_each, 1)}, "the bad ones counted")
 
 
 @pytest.mark.timed
@@ -153,26 +156,96 @@ def test_a_process_that_stood_still_longer_than_its_session_shows_nothing_that_a
         other.kill()
 
 
-def test_deployments_are_told_apart_by_their_topics(
-    sender: Sender, counting: Service, kafka_bootstrap: str, topic: str
-) -> None:
+@pytest.fixture
+def green(kafka_bootstrap: str, topic: str) -> Iterator[Sender]:
+    """The sender of a second deployment, on a topic of its own."""
     make_topic(kafka_bootstrap, f"{topic}.green", 1)
-    green = Sender(kafka_bootstrap, f"{topic}.green")
-    try:
-        sender.some(2)
-        green.some(3)
-        counting.add(TRAINYARD_STATS_SERVING_SOURCES=f"blue={topic};green={topic}.green@{kafka_bootstrap}")
-        counting.start()
-        until_counted([counting], _both(sender, green))
-        deployments = {key[1] for key in counting.samples() if key[0] == LATENCY}
-        assert deployments == {"blue", "green"}
-    finally:
-        green.close()
+    made = Sender(kafka_bootstrap, f"{topic}.green")
+    yield made
+    made.close()
 
 
-def _both(one: Sender, other: Sender) -> Sender:
-    one.ledger += other.ledger
-    return one
+def blue_and_green(counting: Service, topic: str, bootstrap: str, **more: str) -> None:
+    counting.add(TRAINYARD_STATS_SERVING_SOURCES=f"blue={topic};green={topic}.green@{bootstrap}", **more)
+    counting.start()
+
+
+def test_deployments_are_told_apart_by_their_topics(
+    sender: Sender, green: Sender, counting: Service, kafka_bootstrap: str, topic: str
+) -> None:
+    sender.some(2, urls=("a/1", "b"))
+    green.some(3, urls=("b", "c"))
+    assert sender.ledger != green.ledger
+    blue_and_green(counting, topic, kafka_bootstrap)
+    counting.until(lambda: requests_by_url([counting], "blue") == sender.ledger, f"blue: {sender.ledger}")
+    counting.until(lambda: requests_by_url([counting], "green") == green.ledger, f"green: {green.ledger}")
+    assert requests_by_url([counting]) == sender.ledger + green.ledger
+
+
+def control_plane(server: ClearMLServer, metric_logging: str, frequency: str, **more: Any) -> str:
+    """A control-plane task as clearml-serving keeps it; its id."""
+    parameter = {"section": "General", "name": "metric_logging_freq", "value": frequency}
+    made = Raw(server).ok(
+        "tasks.create",
+        name="serving",
+        type="service",
+        configuration={"metric_logging": {"name": "metric_logging", "value": metric_logging}},
+        hyperparams={"General": {"metric_logging_freq": parameter}},
+        **more,
+    )
+    return str(made["id"])
+
+
+def test_each_deployment_is_counted_by_its_own_metric_logging(
+    sender: Sender,
+    green: Sender,
+    counting: Service,
+    kafka_bootstrap: str,
+    topic: str,
+    clearml_server: ClearMLServer,
+    tmp_path: Path,
+) -> None:
+    task = control_plane(clearml_server, '{"m": {"metrics": {"x": {"type": "counter"}}}}', "0.1")
+    file = tmp_path / "green.json"
+    file.write_text('{"m": {"metrics": {"x": {"type": "enum", "buckets": [2, 3]}}}, "new/1": {"log_frequency": 1}}')
+    blue_and_green(
+        counting,
+        topic,
+        kafka_bootstrap,
+        **clearml_server.environment(),
+        CLEARML_SERVING_TASK_ID=f"blue={task}",
+        TRAINYARD_STATS_METRIC_LOGGING_FILE=f"green={file}",
+        TRAINYARD_STATS_CONFIG_POLL_S="1",
+    )
+    at_zero = (REQUESTS, "green", "new", "0", "1")
+    counting.until(lambda: counting.samples().get(at_zero) == 0, "what green declares is shown before any traffic")
+    rows = [{"_url": "m", "_latency": 0.1, "_count": 10, "x": 3}, {"_url": "plain", "_latency": 0.1, "_count": 10}]
+    rows += [{"_url": "m", "_latency": 0.1, "_count": 1, "x": 2}]
+    sender.send(rows, partition=0)
+    green.send(rows)
+    for deployment in ("blue", "green"):
+        counting.until(lambda d=deployment: requests_by_url([counting], d).total() == 21, deployment)  # type: ignore[misc]
+    found = {key: v for key, v in counting.samples().items() if key[0].startswith("trainyard_serving_") and v}
+    assert found["trainyard_serving_counter_total", "blue", "m", "x", "0", ""] == 3 * 10 + 2
+    assert found["trainyard_serving_enum_total", "green", "m", "x", "0", "3", ""] == 10
+    assert found["trainyard_serving_enum_total", "green", "m", "x", "0", "2", ""] == 1
+    custom = {key[:2] for key in found if key[0].endswith(("_counter_total", "_enum_total"))}
+    assert custom == {("trainyard_serving_counter_total", "blue"), ("trainyard_serving_enum_total", "green")}
+    assert not any(key[2] == "new" for key in counting.samples() if key[:2] == (REQUESTS, "blue"))
+    file.write_text("{")
+    is_used = "trainyard_serving_metric_logging_ok"
+    counting.until(lambda: counting.samples()[is_used, "green"] == 0, "green's file is wrong now")
+    assert counting.samples()[is_used, "blue"] == 1
+
+
+def test_with_several_deployments_a_bare_value_is_refused_with_a_sentence(
+    counting: Service, kafka_bootstrap: str, topic: str
+) -> None:
+    blue_and_green(counting, topic, kafka_bootstrap, CLEARML_SERVING_TASK_ID="f02d2321b87740de81eb3c4928d77899")
+    assert counting.process is not None
+    assert counting.process.wait(timeout=60) == 78
+    assert "CLEARML_SERVING_TASK_ID is wrong" in counting.errors.read_text()
+    assert "write blue=VALUE;green=VALUE" in counting.errors.read_text()
 
 
 def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
@@ -190,7 +263,7 @@ def test_custom_metrics_come_from_a_file_and_a_wrong_file_is_refused(
     sender.send([{"_url": "a/1", "_latency": 0.1, "_count": 1, "x": 2.5}])
     name = ("trainyard_serving_counter_total", "default", "a", "x")
     counting.until(lambda: any(key[:4] == name for key in counting.samples()), "x is counted")
-    is_used = ("trainyard_serving_metric_logging_ok",)
+    is_used = ("trainyard_serving_metric_logging_ok", "default")
     file.write_text("{")
     counting.until(lambda: counting.samples().get(is_used) == 0, "the file is wrong now")
     file.write_text('{"a/1": {"metrics": {"x": {"type": "value"}}}}')
@@ -201,14 +274,7 @@ def test_custom_metrics_come_from_the_control_plane_task(
     sender: Sender, counting: Service, clearml_server: ClearMLServer
 ) -> None:
     written = (Path(__file__).parents[2] / "unit" / "stats" / "metric_logging.hocon").read_text()
-    frequency = {"section": "General", "name": "metric_logging_freq", "value": "0.5"}
-    task = Raw(clearml_server).ok(
-        "tasks.create",
-        name="serving",
-        type="service",
-        configuration={"metric_logging": {"name": "metric_logging", "value": written}},
-        hyperparams={"General": {"metric_logging_freq": frequency}},
-    )["id"]
+    task = control_plane(clearml_server, written, "0.5")
     counting.add(**clearml_server.environment(), CLEARML_SERVING_TASK_ID=task, TRAINYARD_STATS_FLEET_POLL_S="1")
     counting.start()
     sender.send([{"_url": "ep_sk/1", "_latency": 0.1, "_count": 2, "x0": 3.0, "label": "pos"}])

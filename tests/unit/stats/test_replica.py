@@ -10,7 +10,7 @@ import pytest
 
 from trainyard_stats.confluent.source import HEARTBEAT_S, SESSION_S, SURELY_HELD_S
 from trainyard_stats.serving import replica as replica_module
-from trainyard_stats.serving.metric_rules import NO_RULES
+from trainyard_stats.serving.metric_rules import NO_RULES, Rules, parse_rules
 from trainyard_stats.serving.ports import Batch, Bounds, Members
 from trainyard_stats.serving.replica import Replica
 
@@ -76,13 +76,15 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def replica_of(source: OneBatchThenSilence, checkpoints: Stored, surely_held_s: float) -> Replica:
+def replica_of(
+    source: OneBatchThenSilence, checkpoints: Stored, surely_held_s: float, rules: Rules = NO_RULES
+) -> Replica:
     return Replica(
         "d",
         "topic",
         source,
         checkpoints,
-        rules=lambda: NO_RULES,
+        rules=lambda: rules,
         max_endpoints=10,
         checkpoint_s=600.0,
         surely_held_s=surely_held_s,
@@ -104,6 +106,16 @@ def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_no
     replica.stop()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_each_partition_that_is_held_shows_what_the_rules_declare() -> None:
+    rules = parse_rules({"b/1": {"log_frequency": 1.0}})
+    replica = replica_of(OneBatchThenSilence(), Stored(), SURELY_HELD_S, rules)
+    replica.gained({2: Bounds(0, 0), 5: Bounds(0, 0), 7: Bounds(0, 9)})
+    parts = replica.parts()
+    assert {place: [*counters.endpoints] for place, counters in parts.items()} == {("d", 2): ["b/1"], ("d", 5): ["b/1"]}
+    replica.lost([2])
+    assert [*replica.parts()] == [("d", 5)]
 
 
 @pytest.mark.parametrize(

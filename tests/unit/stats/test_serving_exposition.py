@@ -80,6 +80,7 @@ def test_both_readers_read_what_was_counted(openmetrics: bool, compatibility_nam
     assert found["trainyard_serving_failures_total", "blue", "ep", "0", "5xx", "v1.2"] == pytest.approx(1 / 0.7)
     assert found["trainyard_serving_requests_total", "blue", "模型", "1", "2"] == 3
     assert found["trainyard_serving_rejected_total", "blue", "url_invalid", "1"] == 2
+    assert found["trainyard_serving_rejected_total", "green", "url_invalid", "0"] == 0
     assert found["trainyard_serving_messages_total", "green", "0"] == 0
     assert found["trainyard_serving_enum_total", "blue", 'we"ird', 'la"bel', "0", 'q"', "1"] == pytest.approx(1 / 0.7)
     assert found["trainyard_serving_value", "blue", 'we"ird', "t", "0", "1"] == 1e-9
@@ -100,6 +101,19 @@ def test_the_declared_families_are_what_is_shown() -> None:
         assert read[family.name].type == family.kind
         own = {name for sample in read[family.name].samples for name in sample.labels} - {"le"}
         assert own == set(family.labels), family.name
+
+
+def test_every_status_class_of_a_known_endpoint_is_there_before_its_first_failure() -> None:
+    """`rate` knows nothing of a series' first value: a first burst of 50 failures was no failure at all."""
+    rows: list[dict[str, Any]] = [{"_url": "a", "_latency": 0.1}]
+
+    def failures(rows: list[dict[str, Any]]) -> dict[str, float]:
+        found = shown({("blue", 0): counted(rows, RULES)}, openmetrics=False)
+        return {key[4]: value for key, value in found.items() if key[0] == "trainyard_serving_failures_total"}
+
+    assert failures(rows) == {"4xx": 0, "5xx": 0, "error": 0}
+    rows += [{"_url": "a", "_status": 503}, {"_url": "a", "_error": "Timeout"}, {"_url": "a", "_error": "X"}]
+    assert failures(rows) == pytest.approx({"4xx": 0, "5xx": 1 / 0.7, "error": 2 / 0.7})
 
 
 def test_counts_of_sampled_rows_are_whole_and_never_fall_from_bucket_to_bucket() -> None:

@@ -46,7 +46,7 @@ class Stats:
         self._lifecycle: RunLog | None = None
         self._caught_up = False
         self._watch: Watch | None = None
-        self._rules: RulesKeeper | None = None
+        self._rules: dict[str, RulesKeeper] = {}
         self._counting: Counting | None = None
         self._metrics = StatsMetrics(
             lambda: self._tally.tally if self._tally is not None else Tally(),
@@ -123,31 +123,37 @@ class Stats:
         settings, clearml = self._settings, None
         if self._clearml_settings.access_key:
             clearml = await stack.enter_async_context(ClearMLClient(self._clearml_settings))
-        tasks = clearml if settings.serving_task_id else None
-        rules = self._rules = RulesKeeper(
-            settings.metric_logging_file, settings.serving_task_id, tasks, settings.config_poll_s
-        )
-        await self._first_rules(rules, is_task=tasks is not None)
+        files, tasks = settings.metric_logging_files(), settings.serving_tasks()
+        if tasks and clearml is None:
+            raise ConfigurationError("CLEARML_SERVING_TASK_ID needs CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY.")
+        rules = self._rules = {
+            name: RulesKeeper(name, files.get(name), tasks.get(name, ""), clearml, settings.config_poll_s)
+            for name in (source.deployment for source in settings.sources())
+        }
+        await asyncio.gather(*(self._first_rules(keeper) for keeper in rules.values()))
         instance = instance_in(folder) if settings.state_dir is not None else ""
-        counting = self._counting = Counting(settings, self._kafka, lambda: rules.rules, instance)
+        counting = self._counting = Counting(settings, self._kafka, lambda name: rules[name].rules, instance)
         counting.start()
-        watch = self._watch = Watch(clearml, KafkaGroups(self._kafka), self._open_runs, settings.fleet_poll_s)
+        watch = self._watch = Watch(
+            clearml, KafkaGroups(self._kafka), self._open_runs, tasks, settings.fleet_poll_s, settings.fleet_seen_s
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(_failing(counting.failed))
             group.create_task(watch.keep())
-            group.create_task(rules.keep())
+            for keeper in rules.values():
+                group.create_task(keeper.keep())
 
-    async def _first_rules(self, rules: RulesKeeper, *, is_task: bool) -> None:
+    async def _first_rules(self, rules: RulesKeeper) -> None:
         """Custom values are counted from the first message on, unless ClearML is away: that holds nothing up."""
-        if self._settings.serving_task_id and not is_task:
-            raise ConfigurationError("CLEARML_SERVING_TASK_ID needs CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY.")
         try:
             await rules.look()
         except ClearMLError as error:
             self._log.warning("counts without custom metrics until ClearML answers", action="start", error=str(error))
         except (RulesError, OSError) as error:
-            if not is_task:
-                raise ConfigurationError(f"TRAINYARD_STATS_METRIC_LOGGING_FILE cannot be used: {error}.") from error
+            if not rules.is_of_task:
+                raise ConfigurationError(
+                    f"TRAINYARD_STATS_METRIC_LOGGING_FILE cannot be used for {rules.deployment}: {error}."
+                ) from error
             self._log.warning("counts without custom metrics", action="start", error=str(error))
 
     def _open_runs(self) -> Iterable[RunState]:
@@ -179,9 +185,9 @@ class Stats:
         for replica in self._counting.replicas if self._counting is not None else ():
             metrics.serving_up.labels(replica.deployment).set(1 if replica.why_not == "ok" else 0)
             metrics.serving_lag.labels(replica.deployment).set(sum(replica.lag().values()))
-        if self._rules is not None:
-            metrics.rules_ok.set(0 if self._rules.problem else 1)
-            metrics.switched_off.set(1 if self._rules.is_switched_off else 0)
+        for deployment, rules in self._rules.items():
+            metrics.rules_ok.labels(deployment).set(0 if rules.problem else 1)
+            metrics.switched_off.labels(deployment).set(1 if rules.is_switched_off else 0)
         return metrics.render_openmetrics() if openmetrics else metrics.render()
 
 

@@ -51,7 +51,7 @@ class Waiting:
 
 def queue_look(added: Iterable[str]) -> QueueLook:
     """A queue from the times at which its entries were added, as ClearML writes them."""
-    times = [_seconds(text) for text in added]
+    times = [seconds_of(text) for text in added]
     return QueueLook(len(times), min((at for at in times if at is not None), default=None))
 
 
@@ -101,7 +101,8 @@ def _place(state: RunState, fleet: Fleet | None) -> tuple[str, Why, float] | Non
     return queue, why, since
 
 
-def _seconds(text: str) -> float | None:
+def seconds_of(text: str) -> float | None:
+    """A time as ClearML writes it in seconds since the epoch; None for what is none."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

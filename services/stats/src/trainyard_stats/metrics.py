@@ -18,7 +18,15 @@ from trainyard_stats.serving import compatibility, exposition
 
 _END_MARK = b"# EOF\n"
 _OVER_REPLICAS = {"trainyard_serving_lag_messages": "sum", "trainyard_serving_metric_logging_ok": "min"}
-_OF_GAUGES = {"trainyard_serving_up": ("deployment",), "trainyard_serving_lag_messages": ("deployment",)}
+_OF_GAUGES = dict.fromkeys(
+    (
+        "trainyard_serving_up",
+        "trainyard_serving_lag_messages",
+        "trainyard_serving_metric_logging_ok",
+        "trainyard_serving_stats_disabled",
+    ),
+    ("deployment",),
+)
 
 
 class _RunCollector(Collector):
@@ -211,12 +219,14 @@ class StatsMetrics:
         )
         self.rules_ok = Gauge(
             "trainyard_serving_metric_logging_ok",
-            "1 while the last metric_logging that was read is in use.",
+            "1 while the deployment's last metric_logging that was read is in use.",
+            labelnames=("deployment",),
             registry=self._registry,
         )
         self.switched_off = Gauge(
             "trainyard_serving_stats_disabled",
-            "1 while metric_logging_freq is 0: clearml-serving sends no statistics then.",
+            "1 while the deployment's metric_logging_freq is 0: clearml-serving sends no statistics then.",
+            labelnames=("deployment",),
             registry=self._registry,
         )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from trainyard_runtime.kafka.settings import servers_of
 from trainyard_runtime.settings import ServiceSettings
 
+_PAIR = re.compile(r"(?P<deployment>[\w.-]{1,60})=(?P<value>.*)", re.DOTALL)
 _SOURCE = re.compile(r"(?P<deployment>[\w.-]{1,60})=(?P<topic>[\w.-]{1,249})(?:@(?P<bootstrap>[^\s;@]+:\d{1,5}))?")
 
 
@@ -44,15 +46,17 @@ class StatsSettings(ServiceSettings):
         validation_alias="CLEARML_DEFAULT_KAFKA_SERVE_URL",
         description="Kafka that clearml-serving publishes to, by its own name; TRAINYARD_KAFKA_BOOTSTRAP if not set.",
     )
-    metric_logging_file: Path | None = Field(
-        default=None,
+    metric_logging_file: str = Field(
+        default="",
         validation_alias="TRAINYARD_STATS_METRIC_LOGGING_FILE",
-        description="File with clearml-serving's metric_logging (JSON or HOCON): custom metrics and sampling.",
+        description="File with clearml-serving's metric_logging (JSON or HOCON): custom metrics and sampling; with"
+        " several deployments DEPLOYMENT=FILE, separated by ';'.",
     )
     serving_task_id: str = Field(
         default="",
         validation_alias="CLEARML_SERVING_TASK_ID",
-        description="Control-plane task of clearml-serving whose metric_logging is used; read instead of the file.",
+        description="Control-plane task of clearml-serving whose metric_logging is used, read instead of the file, and"
+        " whose instances are counted; with several deployments DEPLOYMENT=TASK, separated by ';'.",
     )
     config_poll_s: float = Field(
         default=60.0,
@@ -89,6 +93,15 @@ class StatsSettings(ServiceSettings):
         description="Seconds between two looks at ClearML's queues and workers, consumer lags and dead letters.",
     )
 
+    fleet_seen_s: int = Field(
+        default=100,
+        ge=1,
+        le=3_600,
+        validation_alias="TRAINYARD_STATS_FLEET_SEEN_S",
+        description="Seconds without a sign of life after which a worker, or an instance of clearml-serving, is gone;"
+        " they give one every 30 s.",
+    )
+
     @field_validator("serving_bootstrap")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
@@ -102,9 +115,47 @@ class StatsSettings(ServiceSettings):
             raise ValueError("two sources bear the same deployment's name")
         return value
 
+    @field_validator("metric_logging_file", "serving_task_id")
+    @classmethod
+    def _is_of_a_deployment(cls, value: str, info: ValidationInfo) -> str:
+        if "serving_sources" in info.data:  # else that is what is said to be wrong
+            _by_deployment(value, _sources(info.data["serving_sources"]))
+        return value
+
     def sources(self) -> tuple[ServingSource, ...]:
         """The deployments to count."""
         return tuple(_sources(self.serving_sources))
+
+    def metric_logging_files(self) -> dict[str, Path]:
+        """The files of the deployments that have one."""
+        return {name: Path(file) for name, file in _by_deployment(self.metric_logging_file, self.sources()).items()}
+
+    def serving_tasks(self) -> dict[str, str]:
+        """The ids of the control-plane tasks of the deployments that have one."""
+        return _by_deployment(self.serving_task_id, self.sources())
+
+
+def _by_deployment(text: str, sources: Sequence[ServingSource]) -> dict[str, str]:
+    """The values of `A=VALUE;B=VALUE`, or one bare value where there is one deployment; with none it is nobody's."""
+    names = [source.deployment for source in sources]
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    pairs = [match for part in parts if (match := _PAIR.fullmatch(part)) is not None]
+    if not pairs and len(parts) <= 1 and len(names) <= 1:
+        return dict.fromkeys(names, parts[0]) if parts else {}
+    found = {match["deployment"]: match["value"].strip() for match in pairs}
+    wrong = ""
+    if len(pairs) < len(parts):
+        wrong = "a value names no deployment"
+    elif strangers := sorted(found.keys() - set(names)):
+        wrong = f"{strangers[0]} is no deployment of TRAINYARD_STATS_SERVING_SOURCES"
+    elif len(found) < len(pairs):
+        wrong = "a deployment is named twice"
+    elif not all(found.values()):
+        wrong = "a deployment has no value"
+    if wrong:
+        form = ";".join(f"{name}=VALUE" for name in names)
+        raise ValueError(f"{wrong}; write {form or 'nothing, for no deployment is counted'}")
+    return found
 
 
 def _sources(text: str) -> list[ServingSource]:

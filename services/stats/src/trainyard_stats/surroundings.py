@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError
@@ -14,12 +14,10 @@ from trainyard_schemas.lifecycle import RunState
 from trainyard_stats.confluent.groups import KafkaGroups
 from trainyard_stats.fleet import Fleet, fleet_of, queue_look, waiting
 from trainyard_stats.metrics import Surroundings
+from trainyard_stats.serving.instances import CONTROL_FIELDS, INSTANCE_FIELDS, instance_filters, instances_of
 from trainyard_stats.serving.ports import SourceUnavailable
 
 T = TypeVar("T")
-
-WORKER_SEEN_S = 600
-"""A worker that ClearML has not heard of for so long is gone."""
 
 
 class Watch:
@@ -30,13 +28,19 @@ class Watch:
         clearml: ClearMLClient | None,
         groups: KafkaGroups,
         open_runs: Callable[[], Iterable[RunState]],
+        serving_tasks: Mapping[str, str],
         every_s: float,
+        seen_s: int,
     ) -> None:
+        """`serving_tasks`: control-plane tasks by deployment; `seen_s`: who is silent for longer is gone."""
         self._clearml = clearml
         self._groups = groups
         self._open_runs = open_runs
+        self._serving_tasks = serving_tasks
         self._every_s = every_s
+        self._seen_s = seen_s
         self._fleet: Fleet | None = None
+        self._instances: dict[str, int] = {}
         self._lags: dict[tuple[str, str], int] = {}
         self._dead_letters: dict[str, int] = {}
         self._troubles: dict[str, str] = {}
@@ -45,7 +49,7 @@ class Watch:
     def found(self) -> Surroundings:
         """The last look, and what waits by the log as it is folded now."""
         waits = waiting(self._open_runs(), self._fleet)
-        return Surroundings(time.time(), self._fleet, waits, self._lags, self._dead_letters)
+        return Surroundings(time.time(), self._fleet, waits, self._lags, self._dead_letters, self._instances)
 
     async def keep(self) -> None:
         """Look for ever."""
@@ -56,10 +60,12 @@ class Watch:
     async def look(self) -> None:
         """Look once."""
         try:
-            self._fleet = await self._ask_clearml()
+            if self._clearml is not None:
+                self._fleet = await self._ask_for_fleet(self._clearml)
+                self._instances = await self._ask_for_instances(self._clearml)
             self._troubles.pop("clearml", None)
         except ClearMLError as error:
-            self._fleet = None
+            self._fleet, self._instances = None, {}
             self._complain("clearml", error)
         try:
             self._lags = await _in_a_thread(self._groups.lags)
@@ -69,12 +75,20 @@ class Watch:
             self._lags = {}
             self._complain("kafka", error)
 
-    async def _ask_clearml(self) -> Fleet | None:
-        if self._clearml is None:
-            return None
-        queues = await self._clearml.queues()
+    async def _ask_for_fleet(self, clearml: ClearMLClient) -> Fleet:
+        queues = await clearml.queues()
         looks = {queue.name: queue_look(entry.added for entry in queue.entries) for queue in queues}
-        return fleet_of(looks, await self._clearml.workers(last_seen_s=WORKER_SEEN_S))
+        return fleet_of(looks, await clearml.workers(last_seen_s=self._seen_s))
+
+    async def _ask_for_instances(self, clearml: ClearMLClient) -> dict[str, int]:
+        """Instances of clearml-serving by deployment; a deployment whose task is gone is left out."""
+        found: dict[str, int] = {}
+        for deployment, task_id in self._serving_tasks.items():
+            control = await clearml.get_task(task_id, CONTROL_FIELDS)
+            if control is not None:
+                tasks = await clearml.find_tasks(instance_filters(control), INSTANCE_FIELDS)
+                found[deployment] = instances_of(control, tasks, time.time() - self._seen_s)
+        return found
 
     def _complain(self, about: str, error: Exception) -> None:
         if self._troubles.get(about) != str(error):

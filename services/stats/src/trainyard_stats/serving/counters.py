@@ -6,7 +6,6 @@ grows without bound: endpoints are capped, custom metrics come from a configurat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -16,6 +15,9 @@ from trainyard_stats.serving.metric_rules import NO_RULES, MetricKind, MetricSpe
 
 LATENCY_EDGES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 """Upper edges of the latency's buckets: the peer's, and one for slow models; above is one bucket more."""
+
+FAILED_AS: Final = ("4xx", "5xx", "error")
+"""What a failure may be counted as: its status class, or `error` where the sender named only an error."""
 
 MAX_ERRORS: Final = 20
 """Names of errors per endpoint; further ones are counted as OVERFLOW."""
@@ -48,7 +50,7 @@ class Endpoint(msgspec.Struct, array_like=True):
     latency: list[Number] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_EDGES_S) + 1))
     latency_sum_s: float = 0.0
     failures: dict[str, Number] = {}
-    """By status class: `4xx`, `5xx`, or `error` where the sender named only an error."""
+    """By one of FAILED_AS; what there was none of may be missing."""
     errors: dict[str, Number] = {}
     """By the error's name."""
     custom: dict[str, Metric] = {}
@@ -58,7 +60,6 @@ class Counters(msgspec.Struct):
     """All that is counted of one partition.
 
     `skipped` are offsets that were never read: retention or a new topic took them before.
-    `plain` is derived: the endpoints whose rows need nothing but the latency's histogram.
     """
 
     endpoints: dict[str, Endpoint] = {}
@@ -110,8 +111,3 @@ class Fold:
         if url in self.counters.endpoints and self.rules.of(url).is_plain:
             self.plain[url] = found
         return found
-
-
-def merged_rejects(parts: Mapping[int, Counters]) -> dict[RejectKind, int]:
-    """Rejects of all partitions; every kind is there, with 0 where there was none."""
-    return {kind: sum(part.rejected.get(kind, 0) for part in parts.values()) for kind in RejectKind}

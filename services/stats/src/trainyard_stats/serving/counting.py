@@ -6,6 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,9 @@ class Counting:
     """Counts from `start` to `stop`. `failed` is done with the error of a thread that could not go on."""
 
     def __init__(
-        self, settings: StatsSettings, kafka: KafkaSettings, rules: Callable[[], Rules], instance: str = ""
+        self, settings: StatsSettings, kafka: KafkaSettings, rules: Callable[[str], Rules], instance: str = ""
     ) -> None:
+        """`rules` gives a deployment's rules as they are now; `instance` is this replica's lasting name."""
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         declared = topic(TopicName.STATS_CHECKPOINTS)
@@ -42,7 +44,7 @@ class Counting:
                     instance,
                 ),
                 KafkaCheckpoints(client_options(kafka), kafka.topic(TopicName.STATS_CHECKPOINTS), declared.partitions),
-                rules=rules,
+                rules=partial(rules, source.deployment),
                 max_endpoints=settings.max_endpoints,
                 checkpoint_s=settings.checkpoint_s,
                 surely_held_s=SURELY_HELD_S,

@@ -13,8 +13,8 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-from trainyard_schemas.serving import OVERFLOW
-from trainyard_stats.serving.counters import LATENCY_EDGES_S, Counters, Endpoint, Metric, Number
+from trainyard_schemas.serving import OVERFLOW, RejectKind
+from trainyard_stats.serving.counters import FAILED_AS, LATENCY_EDGES_S, Counters, Endpoint, Metric, Number
 from trainyard_stats.serving.metric_rules import MetricKind
 
 
@@ -89,6 +89,9 @@ FAMILIES: Final = (
 Parts = Mapping[tuple[str, int], Counters]
 """Counters by deployment and partition."""
 
+# A series that began at its first value would hide that value from `rate`: these are there from the start.
+_NO_FAILURES: Final[dict[str, Number]] = dict.fromkeys(FAILED_AS, 0)
+_NO_REJECTS: Final = dict.fromkeys(RejectKind, 0)
 _VERSION: Final = re.compile(r"v?[0-9]+(?:\.[0-9]+)*")
 _EDGES: Final = (*(repr(edge) for edge in LATENCY_EDGES_S), "+Inf")
 
@@ -123,7 +126,7 @@ def _samples(parts: Parts) -> Iterator[tuple[Family, Iterable[str]]]:
         [
             _line("failures_total", f'{where},status="{status}"', n)
             for where, e in endpoints
-            for status, n in sorted(e.failures.copy().items())
+            for status, n in (_NO_FAILURES | e.failures.copy()).items()
         ],
     )
     yield (
@@ -157,7 +160,7 @@ def _samples(parts: Parts) -> Iterator[tuple[Family, Iterable[str]]]:
         [
             _line("rejected_total", f'{place},kind="{kind.value}"', n)
             for place, c in places
-            for kind, n in sorted(c.rejected.copy().items())
+            for kind, n in (_NO_REJECTS | c.rejected.copy()).items()
         ],
     )
     yield MESSAGES, [_line("messages_total", place, c.messages) for place, c in places]

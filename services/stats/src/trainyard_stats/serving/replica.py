@@ -18,6 +18,7 @@ from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.logs import get_logger
 from trainyard_stats.serving.checkpoint import VERSION, Checkpoint, best, encode, key_of, start_from
 from trainyard_stats.serving.counters import Counters, Fold
+from trainyard_stats.serving.declared import with_declared
 from trainyard_stats.serving.fold import apply_all
 from trainyard_stats.serving.metric_rules import Rules
 from trainyard_stats.serving.ports import Batch, Bounds, Checkpoints, Source, SourceMissing, SourceUnavailable
@@ -80,14 +81,14 @@ class Replica:
         self._stop.set()
 
     def parts(self) -> dict[tuple[str, int], Counters]:
-        """The counters to show, by deployment and partition.
+        """The counters to show, by deployment and partition, and at 0 what the rules declare.
 
         None of a replica that stood still for long: another one may show them by now.
         """
         if steady() - self._alive_at > self._surely_held_s:
             return {}
         return {
-            (self.deployment, partition): held.fold.counters
+            (self.deployment, partition): with_declared(held.fold)
             for partition, held in self._held.copy().items()
             if held.next_offset >= held.shown_from
         }

@@ -23,18 +23,24 @@ class Tasks(Protocol):
 
 
 class RulesKeeper:
-    """Holds `rules`. A text that is wrong changes nothing: the last good rules stay, and `problem` says what it is."""
+    """Holds one deployment's `rules`.
 
-    def __init__(self, file: Path | None, task_id: str, tasks: Tasks | None, poll_s: float) -> None:
+    A text that is wrong changes nothing: the last good rules stay, and `problem` says what it is.
+    """
+
+    def __init__(self, deployment: str, file: Path | None, task_id: str, tasks: Tasks | None, poll_s: float) -> None:
+        """The task is read where there is a `task_id`, else the file; with neither nothing is ever looked at."""
+        self.deployment = deployment
+        self.is_of_task = bool(task_id)
         self.rules: Rules = NO_RULES
         self.problem = ""
         self.is_switched_off = False
         self._file = file
         self._task_id = task_id
-        self._tasks = tasks
+        self._tasks = tasks if task_id else None
         self._poll_s = poll_s
         self._seen: tuple[str, str] | None = None
-        self._log = get_logger(component="rules")
+        self._log = get_logger(component="rules", deployment=deployment)
 
     async def look(self) -> None:
         """Look once, and take up what is new. Raises RulesError, OSError, ClearMLError."""
@@ -63,7 +69,10 @@ class RulesKeeper:
         if self._tasks is not None:
             return _of_task(self._task_id, await self._tasks.get_task(self._task_id, TASK_FIELDS))
         if self._file is not None:
-            return await asyncio.to_thread(self._file.read_text, encoding="utf-8"), ""
+            try:
+                return await asyncio.to_thread(self._file.read_text, encoding="utf-8"), ""
+            except UnicodeDecodeError as error:
+                raise RulesError(f"metric_logging: is no UTF-8 text ({error.reason})") from error
         return "{}", ""
 
 
