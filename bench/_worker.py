@@ -6,11 +6,13 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bench._stand import Stand, answers, free_ports, process, wait_until
 from trainyard_runtime.kafka.address import Address
@@ -21,8 +23,8 @@ from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS
 from trainyard_schemas.vocabulary import EventType
 
 ROOT = Path(__file__).resolve().parents[1]
-ENDED = (EventType.ATTEMPT_SUCCEEDED, EventType.ATTEMPT_FAILED)
-_REQUESTED, _LIFECYCLE = f"{DEFAULT_PREFIX}runs.requested", f"{DEFAULT_PREFIX}runs.lifecycle"
+ENDED = (EventType.ATTEMPT_SUCCEEDED, EventType.ATTEMPT_FAILED, EventType.ATTEMPT_CANCELLED)
+_REQUESTED, _COMMANDS, _LIFECYCLE = (f"{DEFAULT_PREFIX}runs.{name}" for name in ("requested", "commands", "lifecycle"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ class RunningWorker:
             for line in lines
             if line.get("action") == action
         ]
+
+    def child(self) -> psutil.Process | None:
+        """The training child that is guarded now: its watchdog's arguments name it."""
+        for one in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                _, program, pid, _ = ["", "", "", "", *one.cmdline()][-4:]
+                if program.endswith("watchdog.py"):
+                    return psutil.Process(int(pid))
+        return None
 
 
 @contextlib.contextmanager
@@ -78,12 +89,26 @@ class Runs:
         self._publisher.publish(_REQUESTED, json.dumps(body).encode())
         return run_id_from_key("default", key)
 
+    def order(self, run_id: str, command: str) -> float:
+        """Publish a command; returns when it was acknowledged, in seconds on the monotonic clock."""
+        body = {"run_id": run_id, "command": command, "actor": "bench"}
+        self._publisher.publish(_COMMANDS, json.dumps(body).encode())
+        return time.monotonic()
+
     def wait_for_the_end(self, run_ids: set[str], deadline_s: float) -> None:
         """Read until every one of these runs has an outcome. Raises RuntimeError."""
+        self.wait(
+            lambda: run_ids <= {event.fact.run_id for event in self.events if event.type in ENDED},
+            f"the end of {len(run_ids)} runs",
+            deadline_s,
+        )
+
+    def wait(self, holds: Callable[[], bool], what: str, deadline_s: float) -> None:
+        """Read until `holds()` of the events. Raises RuntimeError."""
         end = time.monotonic() + deadline_s
-        while not run_ids <= {event.fact.run_id for event in self.events if event.type in ENDED}:
+        while not holds():
             if time.monotonic() > end:
-                raise RuntimeError(f"{len(run_ids)} runs: not all ended within {deadline_s} s")
+                raise RuntimeError(f"{what}: not within {deadline_s} s")
             for record in self._reader.read_to_end(self._positions):
                 self._positions[(record.topic, record.partition)] = record.offset + 1
                 self.events.append(decode_event(record.value, record.headers))

@@ -1,4 +1,5 @@
-"""From an attempt that is queued to the first line of its fit, one run after the other, on a worker that is warm."""
+"""From an attempt that is queued to the first line of its fit, one run after the other, on a worker that is warm; and
+beside it, on the same server, from a task's enqueueing to its first line under an ordinary clearml-agent."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench import agent
 from bench._stand import stand
 from bench._worker import RunningWorker, Runs, example, worker
 from trainyard_schemas.vocabulary import EventType
@@ -50,21 +52,28 @@ def main() -> int:
     """Print one line; exit 1 where a trainer's median or 95th percentile is over its bound, or a run failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10, help="of each trainer, after one that warms up")
+    parser.add_argument("--agent-tasks", type=int, default=5, help="tasks of the clearml-agent beside it; 0: none")
     parser.add_argument("--trainers", nargs="+", choices=sorted(_REQUESTS), default=sorted(_REQUESTS))
     options = parser.parse_args()
     with (
-        tempfile.TemporaryDirectory(prefix="trainyard-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="trainyard-bench-", ignore_cleanup_errors=True) as folder,
         stand(delay="real", queues=(_QUEUE,), max_queue_depth=8) as where,
-        worker(where, Path(folder), "--queues", _QUEUE) as at_work,
     ):
-        runs = Runs(where)
-        figures = {trainer: measure(trainer, options.runs, runs, at_work) for trainer in options.trainers}
+        with worker(where, Path(folder), "--queues", _QUEUE) as at_work:
+            runs = Runs(where)
+            figures = {trainer: measure(trainer, options.runs, runs, at_work) for trainer in options.trainers}
+        beside: dict[str, Any] = {}
+        if options.agent_tasks:
+            files = where.environment["CLEARML_FILES_HOST"]
+            beside = agent.measure(where.api, files, Path(folder), options.agent_tasks, agent.POLLING_S)
+            slowest_s = max(found["median_s"] for found in figures.values())
+            beside["times_ours"] = round(beside["enqueued_to_first_line_median_s"] / slowest_s, 1)
     ok = all(
         found["median_s"] <= MEDIAN_BOUND_S and found["p95_s"] <= P95_BOUND_S and found["succeeded"] == found["runs"]
         for found in figures.values()
     )
     bounds = {"median_s": MEDIAN_BOUND_S, "p95_s": P95_BOUND_S}
-    print(json.dumps({"bench": "attempt", **figures, "bounds": bounds, "ok": ok}))
+    print(json.dumps({"bench": "attempt", **figures, "clearml_agent": beside, "bounds": bounds, "ok": ok}))
     return 0 if ok else 1
 
 
