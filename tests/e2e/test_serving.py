@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.e2e.conftest import Stack
 from tests.e2e.prometheus_process import Prometheus
 from tests.e2e.serving_process import Inference, Serving
 from tests.e2e.test_panels import every
+from tests.integration.stats.serving import replica
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.sync_client import SyncReader
 
@@ -129,8 +130,8 @@ def models(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[Model
 
 
 @pytest.fixture(scope="module")
-def inference(stack: Stack, models: list[Model], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
-    """clearml-serving under the environment that compose gives it, with the stack's addresses."""
+def serving(stack: Stack, models: list[Model], tmp_path_factory: pytest.TempPathFactory) -> Serving:
+    """clearml-serving under the environment that compose gives it, with the stack's addresses; it serves the models."""
     folder = tmp_path_factory.mktemp("serving")
     clearml = stack.status()["clearml"]
     image = Yard(folder).install("clearml-serving")
@@ -151,7 +152,12 @@ def inference(stack: Stack, models: list[Model], tmp_path_factory: pytest.TempPa
     for model in models:
         endpoint, _, version = model.endpoint.partition("/")
         serving.add(endpoint, version, model.model_id)
-    with serving.started(folder / "run") as running:
+    return serving
+
+
+@pytest.fixture(scope="module")
+def inference(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
+    with serving.started(tmp_path_factory.mktemp("inference")) as running:
         yield running
 
 
@@ -328,3 +334,26 @@ def test_the_terminal_shows_the_same_numbers(stack: Stack, prometheus: Prometheu
     for quantile in QUANTILES:
         for labels, value in prometheus.query(f"histogram_quantile({quantile}, {buckets})").items():
             assert shown[endpoint_of(labels)][f"p{quantile * 100:.0f}_s"] == pytest.approx(value, rel=1e-9)
+
+
+def test_instances_are_counted_while_they_serve(
+    stack: Stack, serving: Serving, inference: Inference, tmp_path: Path
+) -> None:
+    """By statistics that know the control plane's task, beside the stack's own. The second one has a home of its own:
+    in a shared one the SDK takes up the first one's task."""
+    watching = replica(stack.bootstrap, "trainyard.", tmp_path / "stats", TOPIC)
+    clearml = {name: value for name, value in serving.environment.items() if name.startswith("CLEARML_")}
+    watching.add(**clearml, TRAINYARD_STATS_SERVING_SOURCES=f"watched={TOPIC}", TRAINYARD_STATS_FLEET_POLL_S="1")
+    another = replace(serving, environment={**serving.environment, "HOME": str(tmp_path)})
+
+    def instances() -> float | None:
+        return watching.samples().get(("trainyard_serving_instances", "watched"))
+
+    try:
+        watching.start(CLEARML_SERVING_TASK_ID=serving.task_id)
+        watching.until(lambda: instances() == 1, f"{inference.address} is counted")
+        with another.started(tmp_path / "another"):
+            watching.until(lambda: instances() == 2, "another one is counted")
+        watching.until(lambda: instances() == 1, "it has ended")
+    finally:
+        watching.kill()
