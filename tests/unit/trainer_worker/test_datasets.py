@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,25 @@ def test_a_named_pipe_neither_blocks_nor_passes(root: Path) -> None:
 def test_a_file_beyond_the_limit_is_refused_before_it_is_read(root: Path) -> None:
     with pytest.raises(AttemptError, match="at most 5") as caught:
         datasets.read_raw({"uri": "data/good.csv"}, [str(root)], max_bytes=5)
+    assert caught.value.detail == "too_large"
+
+
+def test_a_small_file_takes_no_more_memory_than_it_needs(root: Path) -> None:
+    tracemalloc.start()
+    try:
+        datasets.read_raw({"uri": "data/good.csv"}, [str(root)])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_has_more_than_it_said_is_read_whole_or_refused(root: Path) -> None:
+    said = Path("/proc/self/environ").stat().st_size
+    content = datasets.read_raw({"uri": "environ"}, ["/proc/self"]).content
+    assert len(content) > said
+    assert content == Path("/proc/self/environ").read_bytes()
+    with pytest.raises(AttemptError, match="grew beyond 5 bytes") as caught:
+        datasets.read_raw({"uri": "environ"}, ["/proc/self"], max_bytes=5)
     assert caught.value.detail == "too_large"
 
 

@@ -205,7 +205,9 @@ def _read_once(path: Path, root: Path, max_bytes: int) -> bytes:
             raise invalid_dataset(
                 Detail.TOO_LARGE, f"dataset file has {info.st_size} bytes; this worker reads at most {max_bytes}"
             )
-        content = file.read(max_bytes + 1)
+        content = file.read(info.st_size + 1)  # the memory is taken before it is read
+        if len(content) > info.st_size:
+            content += file.read(max_bytes + 1 - len(content))
     if len(content) > max_bytes:
         raise invalid_dataset(Detail.TOO_LARGE, f"dataset file grew beyond {max_bytes} bytes while it was read")
     return content
