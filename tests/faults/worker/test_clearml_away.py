@@ -94,15 +94,17 @@ def test_a_clearml_server_that_is_killed_in_mid_training_costs_no_run(
 
 
 @pytest.mark.timed
+@pytest.mark.parametrize(("phase", "budget_s"), [("fit", 30), ("publish", 3)])
 def test_a_worker_that_ends_while_clearml_stands_still_says_so_in_the_log_within_two_seconds(
-    kafka_bootstrap: str, topic_prefix: str, server: Server, tmp_path: Path
+    kafka_bootstrap: str, topic_prefix: str, server: Server, tmp_path: Path, phase: str, budget_s: int
 ) -> None:
     with staged(kafka_bootstrap, topic_prefix, server.at, tmp_path) as stage:
         worker = stage.start_worker()
-        run = stage.dispatch({**example("wine-flaml"), "time_budget_s": 30})
+        run = stage.dispatch({**example("wine-flaml"), "time_budget_s": budget_s})
         until(lambda: in_phase(stage, run.run_id, "fit"), "the fit began")
         assert server.process is not None
         server.process.send_signal(signal.SIGSTOP)
+        until(lambda: in_phase(stage, run.run_id, phase), "it came so far")
         at = time.monotonic()
         assert worker.end() == 0
         assert time.monotonic() - at < 2.5

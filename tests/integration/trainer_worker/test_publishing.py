@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,8 @@ from trainyard_trainer_worker.clearml_publishing import ClearMLPublisher
 from trainyard_trainer_worker.lease import Lease, Void
 from trainyard_trainer_worker.ports import ClaimVoid, Job, PoppedTask, PublishFailed
 from trainyard_trainer_worker.spec import Artifact, ModelFile, Succeeded
+
+T = TypeVar("T")
 
 
 class LosesAnswers(ClearMLClient):
@@ -77,6 +79,9 @@ class Clock:
 
     async def news(self, run_id: str, at_most_s: float) -> None:
         raise AssertionError("publishing waits for no news")
+
+    async def unless_ending(self, work: Coroutine[Any, Any, T]) -> T:
+        return await work
 
     async def wait(self, tries: int) -> None:
         self.at += 60.0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from trainyard_runtime.clearml import ClearMLClient, ClearMLError, ClearMLRefused, plot_event
 from trainyard_runtime.logs import get_logger
@@ -51,13 +51,21 @@ class Held:
     lease: Lease
 
 
+class EndingPatience(Patience, Protocol):
+    """Time, and the end of this process in the middle of a transfer."""
+
+    async def unless_ending(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work`. Where this process is to end, `work` has a moment left; then it is given up. Raises Ending."""
+        ...
+
+
 class ClearMLPublisher:
     """Every step may be repeated: files keep their path, a model is found again by its address."""
 
     def __init__(
         self,
         client: ClearMLClient,
-        patience: Patience,
+        patience: EndingPatience,
         *,
         worker: str,
         model_tags: tuple[str, ...] = (),
@@ -188,7 +196,7 @@ class ClearMLPublisher:
             "published": self._publish_models,
         }
 
-    async def _persist(self, held: Held, detail: str, step: Callable[[], Awaitable[T]]) -> T:
+    async def _persist(self, held: Held, detail: str, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Repeat `step` until it works, ClearML refuses it, the deadline is reached, the claim is void, or the process
         ends. Nothing is begun while the lease is not valid."""
         job, tries = held.job, 0
@@ -198,7 +206,7 @@ class ClearMLPublisher:
             if held.lease.order is not None:
                 raise ClaimVoid
             try:
-                return await step()
+                return await self._patience.unless_ending(step())
             except ClearMLRefused as refusal:
                 if refusal.code != 401:
                     raise PublishFailed(Reason.CLEARML_REJECTED, detail, str(refusal)) from refusal

@@ -24,6 +24,8 @@ LOG_CHECK_S: Final = 5.0
 NOT_READY_CHECK_S: Final = 0.25
 MAX_PAUSE_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.1
+ENDING_MOMENT_S: Final = 0.5
+"""Of the 1.7 s in which this process must end; the rest is for the outcome."""
 
 
 def pause_s(tries: int) -> float:
@@ -49,6 +51,22 @@ class StoppablePatience:
     async def news(self, run_id: str, at_most_s: float) -> None:
         """See ports.Patience. The end of the process is for the training to notice, which ends the waiting too."""
         await self._news.of_run(run_id, at_most_s)
+
+    async def unless_ending(self, work: Coroutine[Any, Any, T]) -> T:
+        """See clearml_publishing.EndingPatience."""
+        working = asyncio.create_task(work, name="unless-ending")
+        stopping = asyncio.create_task(self._stopping.wait(), name="ending")
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await asyncio.wait([working], timeout=ENDING_MOMENT_S)
+            if not working.done():
+                raise Ending
+            return await working
+        finally:
+            for task in (working, stopping):
+                task.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
 
     async def wait(self, tries: int) -> None:
         """See ports.Patience."""
