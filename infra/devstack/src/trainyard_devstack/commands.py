@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import threading
 from typing import Annotated
 
 import typer
 
-from trainyard_devstack.control import StackStatus, drain_worker, prepare, stack_status, start_stack, stop_stack
+from trainyard_devstack.control import (
+    StackStatus,
+    drain_worker,
+    prepare,
+    stack_status,
+    start_stack,
+    stop_stack,
+    tell_when_ready,
+)
 from trainyard_devstack.settings import StackSettings
 from trainyard_runtime.settings import settings_or_exit
 
@@ -23,35 +33,78 @@ def _tell(sentence: str) -> None:
     sys.stderr.flush()
 
 
+def _show(status: StackStatus, as_json: bool) -> None:
+    """The status on standard output, at once: who asked may go on."""
+    sys.stdout.write(json.dumps(status.as_json()) + "\n" if as_json else as_text(status))
+    sys.stdout.flush()
+
+
+def _tell_page(status: StackStatus) -> None:
+    if status.page is not None:
+        _tell(f"The run page: {status.page}")
+
+
 @up_app.command()
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Wipe all runs, models and topics first.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Once everything is ready, one JSON object: that of `status --json`.")
+    ] = False,
 ) -> None:
     """Start the whole system on this machine: Kafka, a ClearML API, and the services."""
     settings = settings_or_exit(StackSettings)
     if detach:
         status, started = start_stack(settings, _tell, fresh=fresh)
         _tell("The stack is ready." if started else "The stack runs already.")
-        sys.stdout.write(as_text(status))
-        if status.page is not None:
-            _tell(f"The run page: {status.page}")
+        _show(status, as_json)
+        _tell_page(status)
         return
-    from trainyard_devstack.supervisor import Interrupted, Supervisor
-
     prepare(settings, _tell, fresh=fresh)
     _tell("Starting; Ctrl-C ends the stack. `./trainyard status` in another terminal tells where everything listens.")
+    _supervise(settings, as_json)
+
+
+def _supervise(settings: StackSettings, as_json: bool) -> None:
+    """Run the stack in this process until a signal ends it; once all is ready, that is said."""
+    from trainyard_devstack.supervisor import Interrupted, Supervisor
+
+    def tell(status: StackStatus) -> None:
+        _tell("The stack is ready.")
+        if as_json:
+            with contextlib.suppress(BrokenPipeError):  # nobody reads it any more; the stack runs on
+                _show(status, as_json)
+        _tell_page(status)
+
+    ended = threading.Event()
+    watching = threading.Thread(target=tell_when_ready, args=(settings, tell, ended), name="tell-when-ready")
+    watching.start()
     try:
         Supervisor(settings, notify=_tell).run()
     except Interrupted:
         _tell("Ended while starting.")
+    finally:
+        ended.set()
+        watching.join()
 
 
 @down_app.command()
-def down() -> None:
+def down(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object that says what was ended.")] = False,
+) -> None:
     """End the stack; its data stay for the next `up`."""
     settings = settings_or_exit(StackSettings)
-    _tell("The stack has ended." if stop_stack(settings) else f"No stack runs in {settings.home}.")
+    stopped = stop_stack(settings)
+    if as_json:
+        document = {
+            "home": str(settings.home),
+            "stopped": stopped is not None,
+            "supervisor": stopped.supervisor if stopped is not None else None,
+            "services": list(stopped.services) if stopped is not None else [],
+        }
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        _tell("The stack has ended." if stopped is not None else f"No stack runs in {settings.home}.")
 
 
 @drain_app.command()
@@ -79,8 +132,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with the keys of the ClearML API.")] = False,
 ) -> None:
     """Where everything listens, and whether it works."""
-    found = stack_status(settings_or_exit(StackSettings))
-    sys.stdout.write(json.dumps(found.as_json()) + "\n" if as_json else as_text(found))
+    _show(stack_status(settings_or_exit(StackSettings)), as_json)
 
 
 def as_text(status: StackStatus) -> str:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -95,6 +96,14 @@ class StackStatus:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class StoppedStack:
+    """A stack that was ended: the pid of its supervisor, and its services that ran, besides Kafka and ClearML."""
+
+    supervisor: int
+    services: tuple[str, ...]
+
+
 def stack_status(settings: StackSettings) -> StackStatus:
     """The running stack, its services asked for their readiness now. Raises DevstackError when none runs."""
     home = Home(settings.home)
@@ -105,6 +114,17 @@ def stack_status(settings: StackSettings) -> StackStatus:
     if record is None or not record.services:
         raise DevstackError(f"The stack in {home.path} is still starting: ask again in a few seconds.")
     return _probe(home, record)
+
+
+def tell_when_ready(settings: StackSettings, tell: Callable[[StackStatus], None], ended: threading.Event) -> None:
+    """Call `tell` once every service of the stack that this very process supervises is ready; return then, or when
+    `ended` is set."""
+    home = Home(settings.home)
+    while not ended.wait(0.2):
+        record = _record_of(home, os.getpid())
+        if record is not None and record.services and (status := _probe(home, record)).is_ready:
+            tell(status)
+            return
 
 
 def start_stack(
@@ -189,18 +209,20 @@ def drain_worker(settings: StackSettings, pid: int | None, timeout_s: float | No
     return False
 
 
-def stop_stack(settings: StackSettings) -> bool:
-    """End the stack of this home and everything it started; False when none ran."""
+def stop_stack(settings: StackSettings) -> StoppedStack | None:
+    """End the stack of this home and everything it started; None when none ran."""
     home = Home(settings.home)
     pid = running_supervisor(home)
     if pid is None:
-        return False
+        return None
+    record = _record_of(home, pid)
     _signal(pid, signal.SIGTERM)
     if not _wait_until_released(home, STOP_TIMEOUT_S):
         _signal(pid, signal.SIGKILL)  # the kernel then ends its children
         if not _wait_until_released(home, 5.0):
             raise DevstackError(f"The supervisor, process {pid}, cannot be ended.")
-    return True
+    services = record.services if record is not None else {}
+    return StoppedStack(pid, tuple(name for name, (service, _) in services.items() if service is not None))
 
 
 def _fresh_while_running(home: Home) -> DevstackError:
