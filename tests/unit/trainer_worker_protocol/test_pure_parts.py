@@ -14,6 +14,7 @@ from tests.unit.trainer_worker_protocol.world import World
 from trainyard_runtime.settings import ConfigurationError, read_settings
 from trainyard_schemas.events import AttemptSucceeded, decode_event, encode_event, make_event
 from trainyard_trainer_worker import tracking_buffer
+from trainyard_trainer_worker.child_output import CONSOLE_HEAD_BYTES, CONSOLE_TAIL_LINES, MAX_LINE_BYTES
 from trainyard_trainer_worker.folders import own_folders
 from trainyard_trainer_worker.metrics import WorkerMetrics
 from trainyard_trainer_worker.model_naming import (
@@ -135,6 +136,20 @@ def test_a_buffer_is_bounded_while_nobody_takes_from_it_and_says_what_it_left_ou
     assert len(sent) <= tracking_buffer.MAX_WAITING_CONSOLE_BYTES + 100
     assert sent.endswith("lines of output were left out here]")
     assert points == tracking_buffer.MAX_WAITING_SCALARS
+
+
+def test_the_last_lines_of_a_child_that_prints_without_end_fit_behind_its_first_ones() -> None:
+    buffer = TrackingBuffer()
+    for _ in range(CONSOLE_HEAD_BYTES // 1_000 + 1):
+        buffer.line("x" * 999, at_ms=0)
+    for _ in range(CONSOLE_TAIL_LINES):
+        buffer.line("y" * MAX_LINE_BYTES, at_ms=0)
+    buffer.line("[trainyard] trained: accuracy 1.0, baseline 0.4", at_ms=0)
+    sent = ""
+    while batch := buffer.take(0):
+        sent += batch.text + "\n"
+    assert sent.count("y" * MAX_LINE_BYTES + "\n") == CONSOLE_TAIL_LINES
+    assert sent.endswith("[trainyard] trained: accuracy 1.0, baseline 0.4\n")
 
 
 def test_an_attempt_s_console_is_bounded_in_all() -> None:

@@ -30,7 +30,7 @@ class ClearMLReporting:
     """`async with` it around an attempt; `line` and `scalar` return at once.
 
     At most one call a second. A batch whose answer is lost is sent again (a console line may then show twice); what
-    ClearML refuses is dropped. While ClearML is away at most 1 MiB of lines and 5,000 points wait.
+    ClearML refuses is dropped. While ClearML is away at most 2 MiB of lines and 5,000 points wait.
     """
 
     def __init__(

@@ -6,7 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-MAX_WAITING_CONSOLE_BYTES: Final = 1 << 20
+MAX_WAITING_CONSOLE_BYTES: Final = 2 << 20
+"""A child's output is its first MiB and its last lines: these must fit behind a beginning that waits still."""
+
 MAX_CONSOLE_BYTES: Final = 8 << 20
 """Of one attempt in all; the child's side cuts at 1 MiB and the last 200 lines already."""
 
