@@ -259,6 +259,6 @@ def test_a_measurement_is_named_by_its_file_and_an_unknown_one_lists_the_known(
     shutil.copytree(ROOT / "bench", bare_checkout / "bench")
     assert launcher.benchmark(["dispatch", "--requests", "10"]) == "bench.dispatch"
     for wrong in ([], ["_stand"], ["nothing"]):
-        with pytest.raises(launcher.SetupError, match="dispatch, idle, latency") as refused:
+        with pytest.raises(launcher.SetupError, match="dispatch, idle, killed, latency") as refused:
             launcher.benchmark(wrong)
         assert refused.value.status == 2

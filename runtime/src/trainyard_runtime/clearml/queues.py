@@ -127,7 +127,10 @@ class WorkerCalls(Calls):
         """Leave."""
         await self._transport.effect("workers.unregister", {"worker": worker})
 
-    async def workers(self, *, last_seen_s: int = 600) -> list[dict[str, Any]]:
-        """The workers heard of in the last `last_seen_s` seconds, as ClearML describes them."""
+    async def workers(self, *, last_seen_s: int = 100) -> list[dict[str, Any]]:
+        """The workers heard of in the last `last_seen_s` seconds, as ClearML describes them.
+
+        Agents, clearml-serving and our workers report every 30 s: who is silent for three of them is gone.
+        """
         data = await self._transport.read("workers.get_all", {"last_seen": last_seen_s})
         return list(data.get("workers") or [])
