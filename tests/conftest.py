@@ -9,8 +9,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.behaviour.clearml.server import ClearMLServer, embedded_server, server_at
+
+# A test that trains in its own process computes as the product's child does (trainyard_trainer_worker.training
+# .environment): threads that spin while they wait would take the processors from everything else. Set before a test
+# imports a library that reads them.
+for name, value in {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OMP_NUM_THREADS": "2",
+    "OPENBLAS_NUM_THREADS": "2",
+    "MKL_NUM_THREADS": "2",
+}.items():
+    os.environ.setdefault(name, value)
+
+# How long one example may take says something about the machine, not about the property.
+hypothesis_settings.register_profile("trainyard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("trainyard")
 
 TESTS = Path(__file__).parent
 FASTEST_FIRST = ("unit", "contracts", "architecture", "behaviour", "integration", "trainers", "faults", "e2e")

@@ -18,8 +18,8 @@ import pytest
 from tests.architecture.sources import ROOT
 from tests.behaviour.clearml.raw import Made, Raw
 from tests.behaviour.clearml.server import ClearMLServer
-from tests.deployment.compose_guards import AGENT_QUEUES
-from tests.deployment.image_environment import Image, Yard, configuration, free_port, running, told, until
+from tests.deployment.compose_guards import AGENT_QUEUES, FOLDS_AGAIN
+from tests.deployment.image_environment import Image, Yard, composed, configuration, free_port, running, told, until
 from trainyard_dispatcher.settings import TASK_CONTAINER_ARGS
 from trainyard_runtime.kafka.admin import apply_topics, inspect_topics
 from trainyard_schemas.topics import FOREIGN_TOPICS, TOPICS
@@ -79,6 +79,9 @@ def test_a_service_becomes_healthy_and_ready_under_the_environment_that_compose_
         until(lambda: is_ready(port), written)
     if service in TRAINERS:
         load_trainer(image, TRAINERS[service])
+    if composed(service).get("read_only"):
+        made = {path.name for folder in (tmp_path, tmp_path / "run") for path in folder.iterdir()}
+        assert made - {"run", "output.log"} == (set() if service in FOLDS_AGAIN else {"state"})
 
 
 def load_trainer(image: Image, module: str) -> None:

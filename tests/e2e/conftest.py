@@ -50,6 +50,18 @@ class Stack:
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
+    def status_when(self, holds: Callable[[Mapping[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The first status of which that holds: a busy service may answer too late, once, to be called ready."""
+        deadline = time.monotonic() + 60
+        while not holds(status := self.status()):
+            assert time.monotonic() < deadline, f"not {what}: {status}"
+            time.sleep(0.5)
+        return status
+
+    def wait_until_ready(self, service: str) -> None:
+        """Wait until the status calls this service ready."""
+        self.status_when(lambda status: status["services"][service]["ready"], f"a {service} that is ready")
+
     def publish(self, value: bytes | None, headers: list[tuple[str, bytes]] | None = None) -> None:
         """One record on the request topic."""
         publisher = SyncPublisher(Address(self.bootstrap))

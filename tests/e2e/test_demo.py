@@ -34,7 +34,7 @@ def test_the_demo_trains_every_run_above_its_floor_and_leaves_a_stack_that_it_di
         assert run["model"]["uri"].startswith("http://")
     assert {run["trainer"] for run in runs} == {"autogluon", "flaml", "sklearn"}
     assert "attempt succeeded" in done.stderr
-    assert stack.status()["services"] == before["services"]
+    stack.status_when(lambda status: status["services"] == before["services"], "the services from before")
 
 
 def test_a_run_below_its_floor_and_one_that_failed_make_the_demo_fail_and_are_named(

@@ -177,17 +177,16 @@ def test_data_that_cannot_be_used_ends_the_run_with_its_reason(
 
 
 def test_the_status_says_where_everything_is_and_up_does_nothing_twice(stack: Stack) -> None:
-    before = stack.status()
+    before = stack.status_when(lambda status: all(s["ready"] is True for s in status["services"].values()), "all ready")
     assert before["kafka"].keys() == {"bootstrap", "topic_prefix"}
     assert before["clearml"].keys() == {"api", "files", "access_key", "secret_key"}
     assert before["services"].keys() == {"dispatcher", "trainer-worker", "stats", "submitter"}
     for service in before["services"].values():
         assert service.keys() == {"pid", "ready", "address"}
-        assert service["ready"] is True
         with urllib.request.urlopen(f"{service['address']}/metrics", timeout=10) as page:
             assert page.status == 200
     assert stack.trainyard("up", "--detach").returncode == 0
-    assert stack.status() == before
+    stack.status_when(lambda status: status == before, "the status from before")
 
 
 def test_the_demo_uses_the_running_stack_and_every_run_beats_its_floor(stack: Stack) -> None:
@@ -198,7 +197,7 @@ def test_the_demo_uses_the_running_stack_and_every_run_beats_its_floor(stack: St
     assert all(run.keys() >= wanted for run in runs)
     assert {run["trainer"] for run in runs} == {"autogluon", "flaml", "sklearn"}
     assert all(run["state"] == "completed" for run in runs)
-    assert stack.status()["services"]["dispatcher"]["ready"], "the demo must leave a stack that it did not start"
+    stack.wait_until_ready("dispatcher")  # the demo leaves a stack that it did not start
 
 
 def test_the_stats_service_counts_the_runs(stack: Stack, wine: dict[str, Any], run_name: str) -> None:

@@ -10,8 +10,9 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,13 +102,17 @@ def test_a_file_in_the_home_folder_becomes_a_model_that_predicts_by_the_classes_
 
 def accepted(stack: Stack, run_name: str) -> str:
     """The id of the run of this name, once it is accepted."""
+    return str(fact_of(stack, "run.accepted", lambda data: data["request"]["run_name"] == run_name)["run_id"])
+
+
+def fact_of(stack: Stack, event_type: str, belongs: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+    """The data of the first event of this type that `belongs`, once it is in the log of all runs."""
     deadline = time.monotonic() + 60
     while True:
         for record in stack.records("runs.lifecycle"):
-            data = record["data"]
-            if record["type"] == "trainyard.run.accepted" and data["request"]["run_name"] == run_name:
-                return str(data["run_id"])
-        assert time.monotonic() < deadline, f"{run_name} was not accepted"
+            if record["type"] == f"trainyard.{event_type}" and belongs(record["data"]):
+                return dict(record["data"])
+        assert time.monotonic() < deadline, f"there is no such {event_type}"
         time.sleep(0.2)
 
 
@@ -184,10 +189,12 @@ def test_a_drained_worker_finishes_its_run_and_comes_back_with_the_next_up(
         "train", "my.csv", "--label", "kind", "--trainer", "flaml", "--time", "6", "--name", run_name, "--timeout", "4"
     )
     assert sent.returncode == 1, sent.stderr
+    run_id = accepted(stack, run_name)
+    fact_of(stack, "attempt.started", lambda data: data["run_id"] == run_id)
     done = trainyard("worker", "drain", "--timeout", "120", "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"drained": True}), done.stderr
     assert stack.end_of(run_name)["state"] == "completed"
     worker = stack.status()["services"]["trainer-worker"]
     assert (worker["drained"], worker["pid"]) == (True, None)
     assert trainyard("up", "--detach").returncode == 0
-    assert stack.status()["services"]["trainer-worker"]["ready"]
+    stack.wait_until_ready("trainer-worker")

@@ -27,9 +27,9 @@ QUICK = {"GBM": {"num_boost_round": 30}}
 
 
 def request(label: str = "y", task: str = "classification", metric: str = "accuracy", **more: Any) -> dict[str, Any]:
-    """A request for AutoGluon with one quick model; `autogluon` holds its extras."""
+    """A request for AutoGluon with one quick model, bounded by its rounds; `autogluon` holds its extras."""
     extras = {"fit_args": {"hyperparameters": QUICK}, **more.pop("autogluon", {})}
-    return {**body("autogluon", label, task, metric, time_budget_s=more.pop("time_budget_s", 20), **more),
+    return {**body("autogluon", label, task, metric, time_budget_s=more.pop("time_budget_s", 100), **more),
             "extras": {"autogluon": extras}}  # fmt: skip
 
 
@@ -96,12 +96,10 @@ def test_a_preset_that_tries_stacking_first_keeps_groups_whole_as_well(train_her
     asked = request(
         group_key=["who"],
         split={"method": "group_shuffle"},
-        time_budget_s=12,
         autogluon={"fit_args": {"presets": "best_quality", "hyperparameters": {"KNN": {}}}},
     )
     results = train_here(asked, csv=memorable_csv()).results
     assert results["summary"]["best_validation_value"] < 0.75
-    assert results["seconds"]["fit"] < 15
 
 
 def test_one_group_in_training_is_refused_with_the_way_out(train_here: Train) -> None:

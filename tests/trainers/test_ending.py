@@ -44,7 +44,7 @@ def wait_until_gone(pids: list[int], limit_s: float) -> list[int]:
     return alive
 
 
-def training_family(pids_of: Callable[[], list[int]], limit_s: float = 20.0) -> list[int]:
+def training_family(pids_of: Callable[[], list[int]], limit_s: float = 60.0) -> list[int]:
     """The pids of the training process and its verifier, which starts beside the fit and not before it."""
     deadline = time.monotonic() + limit_s
     while len(pids := pids_of()) < 2:
@@ -117,4 +117,4 @@ def test_a_killed_parent_takes_its_training_with_it(tmp_path: Path) -> None:
         pids = training_family(lambda: descendants(parent.pid))
         assert len(pids) == 2
         os.kill(parent.pid, signal.SIGKILL)
-        assert wait_until_gone(pids, 2) == []
+        assert wait_until_gone(pids, 60) == []

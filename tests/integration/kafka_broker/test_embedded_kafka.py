@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
+from tests.processes import has_ended
 from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.kafka_broker import EmbeddedKafka
 
@@ -54,18 +54,9 @@ def _read_all(bootstrap: str, topic: str, count: int) -> list[bytes]:
     return values
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def _wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
-    while _is_alive(pid):
+    deadline = time.monotonic() + 60
+    while not has_ended(pid):
         assert time.monotonic() < deadline, f"process {pid} still runs"
         time.sleep(0.05)
 
@@ -109,7 +100,7 @@ def test_stopping_leaves_no_process(data_dir: Path) -> None:
     assert kafka.process is not None
     pid = kafka.process.pid
     kafka.stop()
-    assert not _is_alive(pid)
+    assert has_ended(pid)
 
 
 def test_the_broker_ends_when_its_parent_is_killed(data_dir: Path) -> None:
@@ -125,7 +116,7 @@ def test_the_broker_ends_when_its_parent_is_killed(data_dir: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert _is_alive(pid)
+        assert not has_ended(pid)
         parent.kill()
     _wait_until_gone(pid)
 

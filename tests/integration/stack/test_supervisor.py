@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
+from tests.processes import has_ended
 from trainyard_devstack.commands import as_text
 from trainyard_devstack.control import StackStatus, drain_worker, stack_status, start_stack, stop_stack
 from trainyard_devstack.errors import DevstackError
@@ -63,7 +65,11 @@ class Running:
     def children(self) -> dict[int, str]:
         """The supervisor's children: pid and command line."""
         pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii").split()
-        return {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in pids}
+        found = {}
+        for pid in pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def child(self, part: str) -> int:
         (pid,) = [pid for pid, command in self.children().items() if part in command]
@@ -79,17 +85,9 @@ class Running:
                 self.process.wait()
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def _wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
-    while alive := [pid for pid in pids if _is_alive(pid)]:
+    deadline = time.monotonic() + DEADLINE_S
+    while alive := [pid for pid in pids if not has_ended(pid)]:
         assert time.monotonic() < deadline, f"processes {alive} still run"
         time.sleep(0.05)
 
@@ -263,7 +261,8 @@ def test_a_service_that_cannot_work_is_named_with_its_log(tmp_path: Path) -> Non
     running = Running(tmp_path, "--broken")
     try:
         deadline = time.monotonic() + DEADLINE_S
-        while running_supervisor(Home(tmp_path)) is None:
+        log = Home(tmp_path).log_of("stats")  # of a service, which starts after Kafka
+        while not (log.exists() and "its setting X is wrong" in log.read_text(encoding="utf-8")):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         hurried = StackSettings(home=tmp_path, ready_timeout_s=10.0)

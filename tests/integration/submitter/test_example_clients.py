@@ -109,7 +109,7 @@ def test_a_subscriber_prints_each_finished_run_once_and_goes_on_where_it_ended(
     run = golden["run_id"] = run_id_from_key("default", uuid.uuid4().hex)
     value, headers = encoded(RunCompleted.model_validate(golden))
     publisher.publish(f"{DEFAULT_PREFIX}runs.completed", value, headers, key=run.encode(), partition=0)
-    lines = finished(start("subscribe_completed.py", broker, group, "6")).splitlines()
+    lines = finished(start("subscribe_completed.py", broker, group, "20")).splitlines()
     shown = [json.loads(line) for line in lines]
     assert [line["run_id"] for line in shown].count(run_id) == 1
     results = golden["results"]

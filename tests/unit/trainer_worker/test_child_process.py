@@ -143,11 +143,10 @@ def test_the_processors_time_of_a_failure_is_that_of_the_whole_tree(tmp_path: Pa
     script = (
         f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn.format(0.6)!r}])\n"
         + burn.format(0.4)
-        + READY
-        + "time.sleep(60)"
+        + "x = bytearray(b'x' * (120 << 20)); time.sleep(60)"
     )
-    seen = run(tmp_path, script, deadline_s=8)
-    assert failed(seen).reason is Reason.DEADLINE
+    seen = run(tmp_path, script, deadline_s=60, memory_limit_bytes=100 << 20)  # what ends it comes after the burning
+    assert failed(seen).reason is Reason.OUT_OF_MEMORY
     assert failed(seen).results["cpu_seconds"] >= 0.9
 
 

@@ -141,8 +141,9 @@ def test_a_watchdog_freezes_by_itself_where_the_worker_is_stopped_and_kills_wher
 
         run(scenario)
     finally:
-        for one in [*psutil.Process(worker.pid).children(), worker]:
+        for one in psutil.Process(worker.pid).children():
             one.kill()
+        worker.kill()
         worker.wait()
         if worker.stdout is not None:
             worker.stdout.close()
@@ -175,8 +176,9 @@ def test_inside_the_guard_there_is_no_moment_without_a_watchdog_that_knows_the_l
 
         run(scenario)
     finally:
-        for one in [*psutil.Process(worker.pid).children(), worker]:
+        for one in psutil.Process(worker.pid).children():
             one.kill()
+        worker.kill()
         worker.wait()
         if worker.stdout is not None:
             worker.stdout.close()

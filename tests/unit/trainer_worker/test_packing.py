@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,8 @@ from trainyard_trainer_worker.training import frames, packing
 from trainyard_trainer_worker.training.evaluation import Predictions
 from trainyard_trainer_worker.training.frames import Column
 from trainyard_trainer_worker.training.packing import BadArchive
-from trainyard_trainer_worker.training.verify import main, verify
+from trainyard_trainer_worker.training.verification import verify
+from trainyard_trainer_worker.training.verify import main
 
 COLUMNS = (Column("x", "number"),)
 ROWS: list[list[float | None]] = [[1.0], [2.5], [None]]
@@ -139,6 +142,15 @@ def test_the_command_prints_a_verdict_and_exits_by_it(tmp_path: Path, capsys: py
     assert '"ok": true' in capsys.readouterr().out
     assert main([str(path), "--sha256", "0" * 64]) == 1
     assert main([str(tmp_path / "absent")]) == 1
+
+
+def test_the_command_ends_with_its_parent_before_it_loads_any_library() -> None:
+    command = ("-X", "importtime", "-m", "trainyard_trainer_worker.training.verify", "--wait", "--parent-pid", "1")
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 143, "it is not a child of process 1"
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "trainyard_trainer_worker.processes" in imported
+    assert not {"numpy", "pandas", "sklearn"} & imported
 
 
 def a_folder(root: Path) -> packing.Saved:

@@ -8,13 +8,18 @@ import os
 import secrets
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final, TextIO
 
 from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.stack import Credentials, Home
+
+PROBES_END_S: Final = 1.0
+"""How long a supervisor that starts waits for the lock: who asks whether one runs holds it for an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +110,11 @@ def read_credentials(home: Home) -> Credentials:
 def supervisor_lock(home: Home) -> Iterator[None]:
     """Be the one supervisor of this home, or raise DevstackError."""
     with home.lock.open("a+", encoding="ascii") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DevstackError(f"A stack already runs in {home.path}: see `trainyard status`.") from error
+        give_up_at = time.monotonic() + PROBES_END_S
+        while not _locked(handle, fcntl.LOCK_EX):
+            if time.monotonic() >= give_up_at:
+                raise DevstackError(f"A stack already runs in {home.path}: see `trainyard status`.")
+            time.sleep(0.02)
         handle.seek(0)
         handle.truncate()
         handle.write(str(os.getpid()))
@@ -120,14 +126,21 @@ def running_supervisor(home: Home) -> int | None:
     """The pid of the supervisor that holds this home now, None where there is none."""
     try:
         with home.lock.open("r+", encoding="ascii") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = handle.read().strip()
-                return int(text) if text else None
-            return None
+            if _locked(handle, fcntl.LOCK_SH):  # shared: others who ask at this instant are not in each other's way
+                return None
+            text = handle.read().strip()
+            return int(text) if text else None
     except FileNotFoundError:
         return None
+
+
+def _locked(handle: TextIO, kind: int) -> bool:
+    """Take a lock of this kind at once, or tell that another process holds one in the way."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_home(home: Home) -> None:
