@@ -125,9 +125,10 @@ def test_a_leaderboard_shows_every_model_that_was_tried(stack: Stack, page: str,
 def test_queues_and_workers_are_those_of_clearml(page: str, browser: Browser) -> None:
     browser.open(f"{page}/queues")
     browser.until(lambda: browser.texts("#workers tbody tr"), "a worker")
-    known = asks(f"{page}/api/workers")["workers"]
-    assert browser.texts("#workers tbody td:first-child") == [worker["name"] for worker in known]
-    assert {"cpu", "services", "default"} <= set(browser.texts("#queues tbody td:first-child"))
+    known = [worker["name"] for worker in asks(f"{page}/api/workers")["workers"]]
+    browser.until(lambda: browser.texts("#workers tbody td:first-child") == known, "the workers of the API")
+    queues = {"cpu", "services", "default"}
+    browser.until(lambda: queues <= set(browser.texts("#queues tbody td:first-child")), "the stack's queues")
 
 
 def test_a_hostile_name_is_text(stack: Stack, page: str, browser: Browser, wine: dict[str, Any]) -> None:

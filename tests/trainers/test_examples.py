@@ -63,7 +63,6 @@ def test_an_example_trains_to_a_model_that_beats_its_baseline(path: Path, train:
         assert content.startswith(b"\x89PNG") is (artifact.content_type == "image/png")
     metrics = json.loads((trained.work_dir / files["metrics"].path).read_text())
     assert metrics["value"] == results["value"] == metrics["metrics"][metrics["metric"]]
-    assert results["seconds"]["report"] < 15
     if request["trainer"] == "flaml":
         log = next(a for a in trained.outcome.artifacts if a.name == "flaml.log")
         assert (trained.work_dir / log.path).read_text().count("validation_loss") == results["summary"]["trials"] > 1

@@ -98,7 +98,7 @@ class Process:
             assert self.popen.poll() is None, f"the worker ended:\n{self.log_path.read_text()[-2000:]}"
             return next((str(line["address"]) for line in self.log() if line.get("action") == "start"), None)
 
-        return str(until(found, "the worker says where it listens", 20))
+        return str(until(found, "the worker says where it listens"))
 
     def page(self, path: str) -> tuple[int, str]:
         """Status and body of one of its pages."""
@@ -113,7 +113,7 @@ class Process:
         """Wait until /readyz answers 200."""
         until(lambda: self.page("/readyz")[0] == 200, "the worker is ready")
 
-    def end(self, number: int = signal.SIGTERM, timeout_s: float = 5.0) -> int:
+    def end(self, number: int = signal.SIGTERM, timeout_s: float = DEADLINE_S) -> int:
         """Signal it and wait for its end; returns the exit status."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)

@@ -132,7 +132,7 @@ def test_while_data_comes_the_attempt_lives_in_phase_data_and_ends_with_its_host
 
         try:
             until(lambda: "data" in phases(), "a heartbeat says that the data comes")
-            assert web.asked
+            until(lambda: web.asked, "the data is asked for")
             began = time.monotonic()
             worker.popen.send_signal(signal.SIGTERM)
             assert worker.popen.wait(5) == 0

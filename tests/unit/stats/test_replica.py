@@ -91,13 +91,19 @@ def replica_of(
     )
 
 
-def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_nothing_more() -> None:
+def test_a_replica_that_stands_still_longer_than_its_session_shows_and_stores_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(replica_module, "steady", lambda: now_s)
     source, checkpoints = OneBatchThenSilence(), Stored()
     replica = replica_of(source, checkpoints, surely_held_s=0.6)
     thread = threading.Thread(target=replica.run, daemon=True)
     thread.start()
     assert source.standing_still.wait(20)
-    until(lambda: replica.parts() == {})
+    assert replica.parts() != {}
+    now_s += 0.7
+    assert replica.parts() == {}
     assert source.opened == 1, "it shows nothing although it has not been told yet"
     source.go_on.set()
     until(lambda: source.opened == 2)

@@ -118,8 +118,6 @@ def test_children_die_with_their_server_and_the_next_one_gets_a_new_server(tmp_p
 def test_a_child_of_a_server_that_hangs_is_seen_to_end_and_the_next_one_gets_a_new_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fork_servers, "FORK_S", 1.0)
-
     async def scenario(server: ForkServer) -> None:
         child = await waiting_child(server, tmp_path)
         first = server.pid
@@ -127,8 +125,10 @@ def test_a_child_of_a_server_that_hangs_is_seen_to_end_and_the_next_one_gets_a_n
         os.kill(first, signal.SIGSTOP)
         os.kill(child.pid, signal.SIGKILL)
         assert await asyncio.wait_for(child.wait(), 10) == LOST
-        with pytest.raises(ForkServerUnavailable, match="made no child"):
-            await fork(server, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(fork_servers, "FORK_S", 1.0)
+            with pytest.raises(ForkServerUnavailable, match="made no child"):
+                await fork(server, tmp_path)
         assert (await fork(server, tmp_path))[0] == 1
         await until(lambda: not psutil.pid_exists(first) and not psutil.pid_exists(child.pid), "both are gone")
 
@@ -205,11 +205,11 @@ def test_what_an_ended_child_left_in_another_session_is_killed_and_nothing_of_on
     async def scenario(server: ForkServer) -> None:
         ends, left_by_it = await daemon_of(server, tmp_path / "ends")
         lives, left_by_the_other = await daemon_of(server, tmp_path / "lives")
-        assert psutil.Process(left_by_it).ppid() == ends.pid
+        await until(lambda: psutil.Process(left_by_it).ppid() == ends.pid, "it is that child's")
         os.kill(ends.pid, signal.SIGKILL)
         assert await asyncio.wait_for(ends.wait(), 10) == -signal.SIGKILL
         await until(lambda: not psutil.pid_exists(left_by_it), "what the ended child left is gone")
-        assert psutil.Process(left_by_the_other).ppid() == lives.pid
+        await until(lambda: psutil.Process(left_by_the_other).ppid() == lives.pid, "it is the living child's")
         await server.close()
         await until(lambda: not psutil.pid_exists(left_by_the_other), "all is gone with the server")
 
