@@ -91,7 +91,8 @@ class Survival:
         return found
 
     def training_child(self, worker: Process) -> psutil.Process:
-        """The child that fits now, once it has its watchdog."""
+        """The child that fits now. Before, its watchdog lets it go, and would take a test's SIGSTOP back."""
+        until(lambda: any(line.get("phase") == "fit" for line in worker.log()), "a child fits")
         *_, pid, _ = self.watchdog(worker).cmdline()
         return psutil.Process(int(pid))
 

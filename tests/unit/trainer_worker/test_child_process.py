@@ -106,6 +106,13 @@ def test_a_child_without_an_outcome_failed_and_its_last_words_are_told(tmp_path:
     assert "cannot open libx.so" in failure.message
 
 
+def test_a_library_that_got_no_memory_and_ended_the_process_is_believed(tmp_path: Path) -> None:
+    said = "OpenBLAS error: Memory allocation still failed after 10 retries, giving up."
+    failure = failed(run(tmp_path, f"import os; os.write(1, {said!r}.encode()); os._exit(1)"))
+    assert (failure.reason, failure.detail) == (Reason.OUT_OF_MEMORY, "memory")
+    assert said in failure.message
+
+
 def test_a_crash_names_its_signal(tmp_path: Path) -> None:
     assert "SIGSEGV" in failed(run(tmp_path, "import os; os.kill(os.getpid(), 11)")).message
 

@@ -34,6 +34,12 @@ GAVE_UP = Failed(Reason.INVALID_DATASET, "one_class", "all the same")
     ("end", "reason", "detail", "says"),
     [
         (replace(DEAD, status=7, last_said="no libx"), Reason.TRAINER_ERROR, "child_died", "status 7.*no libx"),
+        (
+            replace(DEAD, last_said="OpenBLAS error: Memory allocation still failed after 10 retries, giving up."),
+            Reason.OUT_OF_MEMORY,
+            "memory",
+            "limit: 100 bytes.*status 1.*OpenBLAS",
+        ),
         (replace(DEAD, status=-11), Reason.TRAINER_ERROR, "child_died", "SIGSEGV"),
         (replace(DEAD, status=KILLED, oom_killed=True), Reason.OUT_OF_MEMORY, "child_died", "us: the system ran out"),
         (replace(DEAD, status=KILLED, oom_killed=None), Reason.OUT_OF_MEMORY, "child_died", "most likely"),

@@ -8,6 +8,19 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+_NO_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "Cannot allocate memory",
+    "MemoryError",
+    "Memory allocation still failed",  # OpenBLAS, which then ends the process with status 1
+)
+
+
+def tells_of_no_memory(text: str) -> bool:
+    """Whether a library says in this that it got no memory: C++ and Fortran ones know no MemoryError."""
+    return any(sign in text for sign in _NO_MEMORY)
+
 
 class Phase(StrEnum):
     """The steps of one attempt, in order. `import` is the loading of the libraries, `report` the drawing of plots."""

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
-from trainyard_trainer_worker.child_events import ChildEvent, Console, decode
+from trainyard_trainer_worker.child_events import ChildEvent, Console, decode, tells_of_no_memory
 
 DRAIN_GRACE_S = 1.0
 CONSOLE_HEAD_BYTES = 1 << 20
@@ -39,7 +39,7 @@ class ChildOutput:
 
     @property
     def last_said(self) -> str:
-        """The last lines of standard error."""
+        """The last lines of standard error, and what was printed there or elsewhere of memory that is not to be had."""
         return " | ".join(self._last_errors)
 
     async def start(self) -> None:
@@ -93,7 +93,7 @@ class ChildOutput:
     def _console(self, name: str, raw: bytes) -> None:
         text = raw[:MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r")
         line = Console(name, text.rpartition("\r")[2])
-        if name == "stderr" and line.line.strip():
+        if (name == "stderr" and line.line.strip()) or tells_of_no_memory(line.line):
             self._last_errors.append(line.line)
         if self._head_left > 0:
             self._head_left -= len(raw) + 1

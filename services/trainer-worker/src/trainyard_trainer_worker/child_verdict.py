@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from trainyard_schemas.vocabulary import Reason
+from trainyard_trainer_worker.child_events import tells_of_no_memory
 from trainyard_trainer_worker.fork_servers import LOST
 from trainyard_trainer_worker.spec import Detail, Failed, Outcome, Stopped, Succeeded, clean
 
@@ -62,6 +63,13 @@ def _died(end: End) -> Failed:
     if end.status != -signal.SIGKILL:
         how = f"with status {end.status}" if end.status >= 0 else f"by {signal.Signals(-end.status).name}"
         message = f"the training process ended {how} and left no outcome{said}"
+        if tells_of_no_memory(end.last_said):
+            limit = "" if end.memory_limit_bytes is None else f" (limit: {end.memory_limit_bytes} bytes)"
+            return Failed(
+                Reason.OUT_OF_MEMORY,
+                Detail.MEMORY,
+                f"memory ran out{limit}; use less data or a lighter estimator: {message}",
+            )
         return Failed(Reason.TRAINER_ERROR, Detail.CHILD_DIED, message)
     if end.oom_killed is False:
         message = (

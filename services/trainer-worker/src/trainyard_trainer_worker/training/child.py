@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainyard_schemas.vocabulary import Reason
-from trainyard_trainer_worker.child_events import Phase
+from trainyard_trainer_worker.child_events import Phase, tells_of_no_memory
 from trainyard_trainer_worker.processes import adopt_orphans, die_with_parent
 from trainyard_trainer_worker.spec import (
     OUTCOME_FILE,
@@ -39,9 +39,6 @@ from trainyard_trainer_worker.training.emitter import Emitter
 CANCELLED_STATUS = 143
 CANCEL_GRACE_S = 1.5
 
-# How C++ libraries say MemoryError.
-_NO_MEMORY = ("bad_alloc", "bad allocation", "Cannot allocate memory")
-
 
 class Cancelled(BaseException):
     """SIGTERM came. Not an Exception: AutoML libraries take those for a model that failed, and train on."""
@@ -52,10 +49,12 @@ def attempt(spec: AttemptSpec, emitter: Emitter) -> Outcome:
     try:
         return phases.run(spec, emitter)
     except AttemptError as error:
+        unbound_memory()
         return Failed(error.reason, error.detail, error.message, phases.usage(emitter))
     except Exception as error:  # noqa: BLE001 - the edge: whatever a library raises becomes a named outcome
+        unbound_memory()
         traceback.print_exc()
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        if isinstance(error, MemoryError) or tells_of_no_memory(str(error)):
             limit = "" if spec.memory_limit_bytes is None else f" (limit: {spec.memory_limit_bytes} bytes)"
             message = f"memory ran out in phase {emitter.phase}{limit}; use less data or a lighter estimator"
             return Failed(Reason.OUT_OF_MEMORY, Detail.MEMORY, message, phases.usage(emitter))
@@ -63,6 +62,17 @@ def attempt(spec: AttemptSpec, emitter: Emitter) -> Outcome:
         if emitter.phase in (Phase.FIT, Phase.EVALUATE, Phase.IMPORTANCE):
             return Failed(Reason.TRAINER_ERROR, Detail.FIT_FAILED, message, phases.usage(emitter))
         return Failed(Reason.INTERNAL, Detail.UNEXPECTED, message, phases.usage(emitter))
+
+
+def bound_memory(limit_bytes: int) -> None:
+    """Let this process hold so much memory. What could be allowed before can be again: telling a failure takes some."""
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def unbound_memory() -> None:
+    """Let this process hold as much as before `bound_memory`."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def write_outcome(work_dir: Path, outcome: Outcome) -> None:
@@ -115,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         obey_sigterm()
         spec = AttemptSpec.from_json(json.loads(args.spec.read_text(encoding="utf-8")))
         if spec.memory_limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_limit_bytes, spec.memory_limit_bytes))
+            bound_memory(spec.memory_limit_bytes)
         if args.parent_pid is not None and not os.read(0, 1):  # it is wanted no more
             return CANCELLED_STATUS
         outcome = attempt(spec, Emitter(args.events_fd))
