@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench._stand import stand
-from bench._worker import Runs, worker
+from bench._worker import Runs, example, worker
 from trainyard_schemas.events import AttemptSucceeded
 
 BUDGET_S = 30
@@ -21,7 +21,7 @@ _QUEUE = "budgets"
 _TRAINERS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "flaml": (20_000, 21, {}),
     "autogluon": (20_000, 21, {}),
-    "sklearn": (500_000, 60, {"sklearn": {"estimator": "random_forest"}}),
+    "sklearn": (200_000, 60, {"sklearn": {"estimator": "random_forest"}}),
 }
 """Rows, columns and arguments of each; a fifth of the rows is held out."""
 
@@ -58,20 +58,9 @@ def main() -> int:
             rows, columns, extras = _TRAINERS[trainer]
             path = Path(folder) / f"{trainer}.csv"
             write_csv(path, rows, columns)
-            ids[trainer] = runs.ask(
-                trainer,
-                {
-                    "schema_version": 2,
-                    "run_name": f"budget-{trainer}",
-                    "trainer": trainer,
-                    "task_type": "classification",
-                    "metric": "roc_auc",
-                    "dataset": {"uri": str(path), "format": "csv", "label": "y"},
-                    "time_budget_s": BUDGET_S,
-                    "queue": _QUEUE,
-                    "extras": extras,
-                },
-            )
+            request = example(f"breast-cancer-{trainer}", queue=_QUEUE, time_budget_s=BUDGET_S, extras=extras)
+            dataset = {**request["dataset"], "uri": str(path), "label": "y"}
+            ids[trainer] = runs.ask(trainer, {**request, "dataset": dataset})
             runs.wait_for_the_end({ids[trainer]}, 300)
         results = {e.fact.run_id: e.fact.results for e in runs.events if isinstance(e.fact, AttemptSucceeded)}
     seconds: dict[str, float] = {}
