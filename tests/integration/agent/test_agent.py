@@ -157,7 +157,7 @@ def test_cancel_and_a_users_stop_end_the_run_and_its_processes(yard: Yard, raw: 
         assert ended.detail == "task_stopped"
         wait_for(yard, "stopped", ev.RunCancelled, served)
         until(lambda: f"DONE: Running task '{started.task_id}'" in served.log(), "the agent ended the process")
-        assert raw.task(started.task_id)["status"] == "stopped"
+        until(lambda: raw.task(started.task_id)["status"] == "stopped", "the task stays as the user left it")
         assert len([f for f in facts(yard, "stopped") if isinstance(f, ev.AttemptStarted)]) == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.trainer_worker_protocol.world import RUN_ID, TASK_ID, TRAINED, World, drive, unavailable
@@ -10,6 +12,7 @@ from trainyard_schemas.events import (
     AttemptFailed,
     AttemptLost,
     AttemptSucceeded,
+    Event,
     RunCancelRequested,
 )
 from trainyard_schemas.vocabulary import Reason, RunPhase
@@ -41,6 +44,20 @@ def test_a_run_that_is_cancelled_while_its_model_is_stored_is_cancelled() -> Non
     assert world.pop() is Handled.CANCELLED
     assert world.log.facts(AttemptSucceeded) == []
     assert world.publisher.revealed == []
+
+
+def test_a_task_that_a_user_stopped_since_its_pop_is_not_shown_as_running_again() -> None:
+    world = World().dispatch()
+
+    def stop(event: Event) -> None:
+        assert world.tasks.task is not None
+        world.tasks.task = replace(world.tasks.task, status="stopped")
+
+    world.log.after_append = stop
+    world.training.until_ordered = True
+    world.training.meanwhile = lambda: world.log.put(CANCEL)  # the planner has seen the stopped task
+    assert world.pop() is Handled.CANCELLED
+    assert "started" not in world.tasks.told
 
 
 @pytest.mark.parametrize("where", ["training", "publishing"])

@@ -184,7 +184,7 @@ async def _claim(
 
 async def _train(job: Job, lease: Lease, state: RunState, next_offset: int, worker: Worker, ports: Ports) -> Handled:
     async def work() -> Outcome:
-        await try_to_tell(lambda: ports.tasks.started(job.task.id), ports, TELL_TRIES)
+        await try_to_tell(lambda: _tell_of_the_start(job, ports), ports, TELL_TRIES)
         outcome = await ports.training.run(job, lease)
         return await _publish(job, outcome, lease, ports) if isinstance(outcome, Succeeded) else outcome
 
@@ -192,6 +192,14 @@ async def _train(job: Job, lease: Lease, state: RunState, next_offset: int, work
     if lease.is_void:
         return Handled.SUPERSEDED
     return await _end(job, outcome, state, next_offset, worker, ports)
+
+
+async def _tell_of_the_start(job: Job, ports: Ports) -> None:
+    """Make ClearML show the claimed task as running, but not one that a user stopped since its pop: the planner cancels
+    that run as soon as it sees the task, and `started` would hide it."""
+    task = await ports.tasks.read(job.task.id)
+    if task is None or task.status != "stopped":
+        await ports.tasks.started(job.task.id)
 
 
 async def _publish(job: Job, outcome: Succeeded, lease: Lease, ports: Ports) -> Outcome:
