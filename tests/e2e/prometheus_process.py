@@ -102,5 +102,5 @@ def running_prometheus(program: str, folder: Path, targets: Mapping[str, list[st
 def _is_up(prometheus: Prometheus, jobs: set[str]) -> bool:
     try:
         return prometheus.is_up(jobs)
-    except OSError:
+    except (OSError, ValueError):  # between listening and being ready it answers in plain words
         return False
