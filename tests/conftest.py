@@ -7,12 +7,15 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from tests.behaviour.clearml.server import ClearMLServer, embedded_server, server_at
+from tests.spreading import Spread
+from tests.timing import measure_again
 
 # A test that trains in its own process computes as the product's child does (trainyard_trainer_worker.training
 # .environment): threads that spin while they wait would take the processors from everything else. Set before a test
@@ -30,7 +33,8 @@ hypothesis_settings.register_profile("trainyard", deadline=None, suppress_health
 hypothesis_settings.load_profile("trainyard")
 
 TESTS = Path(__file__).parent
-FASTEST_FIRST = ("unit", "contracts", "architecture", "behaviour", "integration", "trainers", "faults", "e2e")
+FASTEST_FIRST = ("unit", "contracts", "architecture", "behaviour", "integration", "e2e", "trainers", "faults")
+"""The folders; the last two consist of single tests, which processes that are done with whole modules take."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,9 +67,19 @@ def _container_engine_answers() -> bool:
         return False
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Our way to spread tests over processes, in the place of whole modules."""
+    return Spread(config, log) if config.getoption("dist") == "loadscope" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The fast folders first; and what needs a container engine is deselected, not skipped, where none answers."""
+    """The fast folders first; what took too long is measured again; what needs a container engine is deselected.
+
+    It is not skipped where none answers, since nothing is missing there.
+    """
     items.sort(key=_speed)
+    measure_again(items)
     in_container = config.getoption("--kafka") == "testcontainers"
     needing = {
         item

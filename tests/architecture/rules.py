@@ -75,6 +75,7 @@ IMPURE_METHODS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.tod
 
 PURE = (
     "trainyard_schemas",
+    "trainyard_runtime.kafka.facts",
     "trainyard_runtime.kafka.records",
     "trainyard_runtime.kafka.topic_plan",
     "trainyard_runtime.clearml.errors",

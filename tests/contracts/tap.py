@@ -10,11 +10,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
-from kafka import KafkaConsumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
+from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import ids
 from trainyard_schemas.documents import json_schemas
 from trainyard_schemas.errors import ContractError
@@ -54,24 +55,38 @@ def tap(bootstrap: str) -> Found:
     return found
 
 
-def _records(bootstrap: str) -> Iterator[tuple[TopicName, Any]]:
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+def _records(bootstrap: str) -> Iterator[tuple[TopicName, Record]]:
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap,
+        "group.id": "tap",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+    })  # fmt: skip
     try:
         wanted = {
-            TopicPartition(full, partition): name
-            for full in consumer.topics()
+            (full, partition): name
+            for full, found in consumer.list_topics(timeout=30).topics.items()
             for name in TAPPED
             if full.endswith(name.value)
-            for partition in consumer.partitions_for_topic(full) or ()
+            for partition in found.partitions
         }
-        ends = {p: end for p, end in consumer.end_offsets(list(wanted)).items() if end} if wanted else {}
-        if not ends:
-            return
-        consumer.assign(list(ends))
-        consumer.seek_to_beginning()
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for partition, batch in consumer.poll(timeout_ms=1_000).items():
-                yield from ((wanted[partition], record) for record in batch)
+        consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in wanted])
+        unread = set(wanted)
+        while unread:
+            message = consumer.poll(30)
+            assert message is not None, f"the broker has been silent for 30 s; unread: {sorted(unread)[:3]}"
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            error = message.error()
+            if error is None:
+                headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+                record = Record(topic, partition, offset, 0, message.key(), message.value(), tuple(headers))
+                yield wanted[topic, partition], record
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, str(error)
+                unread.discard((topic, partition))
     finally:
         consumer.close()
 

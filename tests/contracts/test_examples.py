@@ -124,7 +124,7 @@ def test_a_command_is_read_and_fits_its_schema(path: Path) -> None:
         ({"priority": 3}, "priority", "by no other command"),
         ({"command": "reprioritise"}, "priority", "is needed by reprioritise"),
         ({"command": "reprioritise", "priority": 10}, "priority", "less than or equal to 9"),
-        ({"run_id": "D0B9"}, "run_id", "pattern"),
+        ({"run_id": "D0B9"}, "run_id", "a UUID in lower case"),
         ({"actor": ""}, "actor", "at least 1"),
         ({"actor": "a\nb"}, "actor", "control character U+000A"),
         ({"message": 5}, "message", "string"),

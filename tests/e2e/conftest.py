@@ -105,7 +105,7 @@ class Stack:
         return end
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running = Stack(tmp_path_factory.mktemp("home"), bootstrap="")
     started = running.trainyard("up", "--detach")
@@ -139,7 +139,7 @@ def kcat() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A real Prometheus with our configuration, which scrapes the stack."""
     program = shutil.which("prometheus")

@@ -189,17 +189,6 @@ def test_the_status_says_where_everything_is_and_up_does_nothing_twice(stack: St
     stack.status_when(lambda status: status == before, "the status from before")
 
 
-def test_the_demo_uses_the_running_stack_and_every_run_beats_its_floor(stack: Stack) -> None:
-    done = stack.trainyard("demo", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = json.loads(done.stdout)["runs"]
-    wanted = {"run_id", "run_name", "trainer", "state", "metric", "value", "baseline", "seconds", "model"}
-    assert all(run.keys() >= wanted for run in runs)
-    assert {run["trainer"] for run in runs} == {"autogluon", "flaml", "sklearn"}
-    assert all(run["state"] == "completed" for run in runs)
-    stack.wait_until_ready("dispatcher")  # the demo leaves a stack that it did not start
-
-
 def test_the_stats_service_counts_the_runs(stack: Stack, wine: dict[str, Any], run_name: str) -> None:
     stack.publish(json.dumps(wine).encode())
     _one_trained_run(stack, run_name)

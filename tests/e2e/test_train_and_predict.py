@@ -128,7 +128,7 @@ def test_the_console_of_an_autogluon_run_is_followed_to_its_end_and_its_model_pr
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "completed"), done.stderr
     assert followed.returncode == 0, followed.stderr
     lines = [json.loads(line)["line"] for line in followed.stdout.splitlines()]
-    assert any("AutoGluon training complete" in line for line in lines)
+    assert any("Beginning AutoGluon training" in line for line in lines)
     whole = [json.loads(line)["line"] for line in trainyard("runs", "logs", run_id, "--json").stdout.splitlines()]
     assert lines == whole, "following loses no line and doubles none"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 
 from trainyard_trainer_worker.child_events import ChildEvent, Console
 from trainyard_trainer_worker.child_process import TrainingChild
+from trainyard_trainer_worker.fork_servers import ForkServers
 from trainyard_trainer_worker.spec import AttemptSpec, Failed, Outcome, Succeeded
 from trainyard_trainer_worker.training.child import attempt
+from trainyard_trainer_worker.training.clean_process import CleanProcess
 from trainyard_trainer_worker.training.emitter import Emitter
+from trainyard_trainer_worker.training.verification import verify
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -26,6 +30,8 @@ class Trained:
     outcome: Outcome
     events: tuple[ChildEvent, ...]
     work_dir: Path
+    seconds: float
+    """From the moment in which its process was let go."""
 
     @property
     def results(self) -> Mapping[str, Any]:
@@ -42,6 +48,19 @@ class Trained:
 
 
 Train = Callable[..., Trained]
+
+
+class Here(CleanProcess):
+    """Stands in for the clean process: this one."""
+
+    def __init__(self) -> None:
+        """There is nothing to start."""
+
+    def ask(self, path: Path, sha256: str, limit_s: float) -> dict[str, Any]:
+        return verify(path, sha256)
+
+    def end(self) -> None:
+        """There is nothing to end."""
 
 
 @pytest.fixture
@@ -69,32 +88,47 @@ def specify(tmp_path: Path) -> Callable[..., AttemptSpec]:
     return make
 
 
+@pytest.fixture(scope="session")
+def fork_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, ForkServers]]:
+    """A worker's fork servers, and the loop that they live in."""
+    with asyncio.Runner() as runner:
+        servers = ForkServers(tmp_path_factory.mktemp("fork-servers"), 2, {})
+        yield runner, servers
+        runner.run(servers.close())
+
+
 @pytest.fixture
-def train(specify: Callable[..., AttemptSpec]) -> Train:
-    """Train in a child process, as the worker does."""
+def train(specify: Callable[..., AttemptSpec], fork_servers: tuple[asyncio.Runner, ForkServers]) -> Train:
+    """Train in a child of a fork server, as the worker does."""
+    runner, servers = fork_servers
 
     def run(*args: Any, **kwargs: Any) -> Trained:
         spec = specify(*args, **kwargs)
 
         async def scenario() -> Trained:
-            child = await TrainingChild.start(spec)
+            child = await TrainingChild.start(spec, fork_server=servers.of(str(spec.request["trainer"])))
+            begun = time.monotonic()
             child.begin()
             events = [event async for event in child.events()]
-            return Trained(await child.outcome(), tuple(events), Path(spec.work_dir))
+            return Trained(await child.outcome(), tuple(events), Path(spec.work_dir), time.monotonic() - begun)
 
-        return asyncio.run(scenario())
+        return runner.run(scenario())
 
     return run
 
 
 @pytest.fixture
 def train_here(specify: Callable[..., AttemptSpec]) -> Train:
-    """Train in this process: the same code without the start of a child (the check of the model still has one)."""
+    """Train in this process, and check the model here: the same code without the imports of two more processes.
+
+    `train` has both; with it every trainer trains on every example.
+    """
 
     def run(*args: Any, **kwargs: Any) -> Trained:
         spec = specify(*args, **kwargs)
         Path(spec.work_dir).mkdir()
-        return Trained(attempt(spec, Emitter(None)), (), Path(spec.work_dir))
+        begun = time.monotonic()
+        return Trained(attempt(spec, Emitter(None), Here()), (), Path(spec.work_dir), time.monotonic() - begun)
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from tests.trainers.conftest import EXAMPLES, Train, body
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import Failed, Succeeded
 from trainyard_trainer_worker.training import datasets, frames, splits
-from trainyard_trainer_worker.training.packing import read
+from trainyard_trainer_worker.training.packing import read, sha256
+from trainyard_trainer_worker.training.predicting import predict_file
 
 TRAINERS = ("sklearn", "flaml", "autogluon")
 
@@ -39,6 +41,33 @@ def mixed_csv(task: str, rows: int = 160) -> str:
             f"20{i % 20 + 10}-01-{i % 28 + 1:02d},,7,{quoted}"
         )
     return "\n".join(lines) + "\n"
+
+
+GROUPS = [f"{group},{i % 7 - group},{i % 5}" for group in range(8) for i in range(40)]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+def test_flaml_learns_a_class_that_one_group_holds_alone(train_here: Train, metric: str) -> None:
+    labels = ["A" if line.startswith("0,") else "BC"[i % 2] for i, line in enumerate(GROUPS)]
+    csv = "g,x,z,y\n" + "".join(f"{line},{label}\n" for line, label in zip(GROUPS, labels, strict=True))
+    split = {"method": "group_shuffle", "test_size": 0.25}
+    trained = train_here(body("flaml", "y", "classification", metric, group_key=["g"], split=split), csv=csv)
+    assert trained.results["summary"]["inner_validation"] == "cross-validation by group"
+    assert {row["model"] for row in trained.results["leaderboard"]} >= {"lgbm"}
+
+
+@pytest.mark.parametrize("trainer", ["sklearn", "flaml", "autogluon"])
+def test_a_code_is_predicted_by_what_is_written_whatever_else_the_file_holds(
+    train_here: Train, trainer: str, tmp_path: Path
+) -> None:
+    codes = ["007", "012", "A1", "B2"]
+    csv = "code,x,y\n" + "".join(f"{codes[i % 4]},{i % 3},{'P' if i % 4 == 0 else 'Q'}\n" for i in range(800))
+    trained = train_here(body(trainer, "y", "classification", "accuracy"), csv=csv)
+    archive = trained.work_dir / "model.tar.gz"
+    data, out = tmp_path / "new.csv", tmp_path / "out.csv"
+    data.write_text("code,x\n007,0\n012,0\n007,1\n")
+    predict_file(archive, sha256(archive.read_bytes()), data, out, proba=False)
+    assert pd.read_csv(out)["prediction"].tolist() == ["P", "Q", "P"]
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

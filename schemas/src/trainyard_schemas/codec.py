@@ -11,9 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from trainyard_schemas.errors import FieldError, Malformed
+from trainyard_schemas.redaction import redacted_text
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 64
@@ -22,6 +24,7 @@ _MAX_INT_DIGITS = 19
 _INT64_MAX = 2**63 - 1
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # an unterminated one reaches to the end
 _DEEP = re.compile(rf"(?:[\[{{][\s:]*+){{{MAX_DEPTH + 1}}}")
+_LOOK_AHEAD = 4_096  # characters: that much further a password's end is looked for, beyond which a text is cut
 _DEEP_WITHIN = 4_096  # characters: where what opens so much nests deeply, it begins so
 
 
@@ -40,21 +43,31 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _parse_int(text: str) -> int:
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """Stands for a number that is refused, until it is known where it stands."""
+
+    detail: str
+    message: str
+
+
+_BEYOND_INT = _Unfit("number_out_of_range", "is a whole number beyond 64 bits; send a smaller one")
+_BEYOND_FLOAT = _Unfit("number_out_of_range", "is beyond what a 64-bit float can hold; send a smaller one")
+
+
+def _parse_int(text: str) -> int | _Unfit:
     if len(text.lstrip("-")) > _MAX_INT_DIGITS or abs(int(text)) > _INT64_MAX:
-        _refuse("number_out_of_range", "a whole number is beyond 64 bits; send a smaller one")
+        return _BEYOND_INT
     return int(text)
 
 
-def _parse_float(text: str) -> float:
+def _parse_float(text: str) -> float | _Unfit:
     value = float(text)
-    if not math.isfinite(value):
-        _refuse("number_out_of_range", "a number is beyond what a 64-bit float can hold; send a smaller one")
-    return value
+    return value if math.isfinite(value) else _BEYOND_FLOAT
 
 
-def _parse_constant(text: str) -> NoReturn:
-    _refuse("not_json", f"{text} is not JSON; leave the field out or send a number")
+def _parse_constant(text: str) -> _Unfit:
+    return _Unfit("not_json", f"is {text}, which is not JSON; leave the field out or send a number")
 
 
 _DECODER = json.JSONDecoder(
@@ -66,8 +79,8 @@ _DECODER = json.JSONDecoder(
 
 
 def printable(text: object, limit: int = 80) -> str:
-    """`text` cut to `limit` characters, with everything that a terminal or a log could stumble over replaced by `?`."""
-    shown = str(text)[: limit + 1]
+    """`text` cut to `limit` characters, without secrets, and `?` for what a terminal or a log could stumble over."""
+    shown = redacted_text(str(text)[: limit + _LOOK_AHEAD])[: limit + 1]
     shown = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
@@ -79,7 +92,7 @@ def decode_object(value: bytes | None, *, max_bytes: int = MAX_BYTES) -> dict[st
         Malformed: for every kind that the module's docstring names, with a `detail` code of its own.
     """
     if value is None:
-        _refuse("tombstone", "the record has no value; send the request as its value")
+        _refuse("tombstone", "the record has no value; send one JSON object as its value")
     if len(value) > max_bytes:
         _refuse("too_large", f"the body has {len(value):,} bytes, the limit is {max_bytes:,}")
     if not value.strip():
@@ -145,21 +158,43 @@ def _check_limits(document: dict[str, Any]) -> None:
             _refuse("too_deep", f"the body nests deeper than {MAX_DEPTH} levels")
         if isinstance(value, dict):
             for key, item in value.items():
-                _check_text(key)
+                if _is_torn(key):
+                    _refuse(
+                        "lone_surrogate",
+                        "is a name with half of a surrogate pair; send whole characters",
+                        printable(key),
+                    )
                 pending.append((item, depth + 1))
         elif isinstance(value, list):
             pending.extend((item, depth + 1) for item in value)
         elif isinstance(value, str):
-            _check_text(value)
+            if _is_torn(value):
+                message = "holds half of a surrogate pair; send whole characters"
+                _refuse("lone_surrogate", message, _path_to(value, document))
+        elif isinstance(value, _Unfit):
+            _refuse(value.detail, value.message, _path_to(value, document))
 
 
-def _check_text(text: str) -> None:
+def _is_torn(text: str) -> bool:
     if text.isascii():
-        return
+        return False
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        _refuse("lone_surrogate", "a string holds half of a surrogate pair; send whole characters")
+        return True
+    return False
+
+
+def _path_to(wanted: object, document: dict[str, Any]) -> str:
+    """Where in a document a value stands: names and indices, with dots between them."""
+    pending: list[tuple[tuple[object, ...], Any]] = [((), document)]
+    while pending:
+        path, value = pending.pop()
+        if value is wanted:
+            return ".".join(printable(part) for part in path)
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        pending.extend(((*path, name), item) for name, item in items)
+    return ""
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

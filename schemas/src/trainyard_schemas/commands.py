@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from trainyard_schemas.errors import FieldError, Invalid, UnsupportedVersion
-from trainyard_schemas.runs import Part
+from trainyard_schemas.runs import WHOLE, Part, whole
 from trainyard_schemas.text import Key, Line, RunId, Tag
 from trainyard_schemas.upcasting import sentences
 from trainyard_schemas.vocabulary import CommandName
@@ -27,12 +27,12 @@ class RunCommand(Part):
     one the CloudEvent's source and id do, else each record is a command of its own.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], WHOLE] = 1
     run_id: RunId
     command: Annotated[CommandName, Field(strict=False)]
     actor: Tag
     message: Line = ""
-    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    priority: Annotated[int, Field(ge=0, le=9), WHOLE] | None = None
     command_id: Key | None = None
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ def parse_command(data: Mapping[str, Any]) -> RunCommand:
         UnsupportedVersion: a newer `schema_version`.
         Invalid: every wrong field is named.
     """
-    version = data.get("schema_version", SCHEMA_VERSION)
+    version = whole(data.get("schema_version", SCHEMA_VERSION))
     if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA_VERSION:
         known = FieldError("schema_version", f"{version} is not known here; this reader knows {SCHEMA_VERSION}")
         raise UnsupportedVersion("schema_version", known)

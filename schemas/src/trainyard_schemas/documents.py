@@ -38,7 +38,14 @@ DEAD_LETTER_HEADERS = (
     ("trainyard-origin-partition", "where the record stood"),
     ("trainyard-origin-offset", "where the record stood"),
     ("trainyard-origin-timestamp", "the record's own timestamp, milliseconds since the epoch"),
-    ("trainyard-run-id", "the run_id of the run.rejected that answers the record"),
+    (
+        "trainyard-run-id",
+        "a request's: the run_id of its run.rejected; a command's: the run that it names, or nothing",
+    ),
+)
+DEAD_LETTER_NOTES = (
+    ("trainyard-redacted", "there where secrets were replaced by stars"),
+    ("trainyard-omitted", "there where nothing of the record is kept, and why"),
 )
 
 
@@ -218,7 +225,10 @@ def _dead_letter() -> dict[str, Any]:
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",
-            "properties": {name: {"type": "string", "description": text} for name, text in DEAD_LETTER_HEADERS},
+            "properties": {
+                name: {"type": "string", "description": text}
+                for name, text in (*DEAD_LETTER_HEADERS, *DEAD_LETTER_NOTES)
+            },
             "required": [name for name, _ in DEAD_LETTER_HEADERS],
         },
         "payload": {},

@@ -23,6 +23,9 @@ MAX_HEADERS = 256
 _ATTRIBUTES = frozenset(
     {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"}
 )
+_SPECVERSION_ELSEWHERE = frozenset({"ce-specversion", "cloudevents:specversion", "cloudevents_specversion"})
+"""CloudEvents over HTTP and AMQP: read as a bare request, such an event would be another one each time it is sent."""
+
 _MAX_ATTRIBUTE_CHARACTERS = 1024
 _YEAR_1_S, _YEAR_9999_END_S = -62_135_596_800.0, 253_402_300_799.0
 
@@ -71,15 +74,18 @@ def decode(value: bytes | None, headers: Headers = (), *, bare_allowed: bool = F
             if name in document and document[name] != text:
                 raise _invalid(f"ce_{printable(name)}", "contradicts the same attribute in the body; send one of them")
         data = document.get("data")
+        if document.get("data_base64") is not None:
+            raise _invalid("data_base64", "is not read here; send the event's content as JSON under data")
         if not isinstance(data, dict):
             raise _invalid("data", "is missing or not a JSON object; send the event's content there")
-        if "data_base64" in document:
-            raise _invalid("data_base64", "is not read here; send data as JSON")
         return _envelope(Mode.STRUCTURED, {k: v for k, v in document.items() if k != "data"}, data)
     if not bare_allowed:
         raise _invalid("specversion", "is missing; records on this topic are CloudEvents 1.0")
     if ce:
         raise _invalid("ce_specversion", "is missing beside other ce_ headers; send all required ones or none")
+    for name, _ in headers:
+        if name.lower() in _SPECVERSION_ELSEWHERE:
+            raise _invalid(name, "is how other protocols name it; on Kafka the headers are ce_specversion, ce_id, ...")
     return Envelope(Mode.BARE, document)
 
 
@@ -142,7 +148,7 @@ def _parse_time(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # RFC 3339 has t and z too
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise _invalid("time", "is not an RFC 3339 time, like 2026-01-31T12:00:00Z") from None

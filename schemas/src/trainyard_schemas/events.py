@@ -70,7 +70,9 @@ class FieldProblem(BaseModel):
 
 
 class RunAccepted(Fact):
-    """A request passed intake. `request` is all of it, upcast to version 2, defaults included."""
+    """A request passed intake; a later one of the same run is a duplicate or, with another digest, a conflict.
+
+    `request` is all of it, upcast to version 2, defaults included."""
 
     type = EventType.RUN_ACCEPTED
     tenant: str

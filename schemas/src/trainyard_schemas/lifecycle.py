@@ -94,6 +94,9 @@ class Step:
     verdict: Verdict
 
 
+Rule = Callable[[RunState, Event, int], RunState | Verdict]
+"""What one kind of event, at this offset, does to an open run: the state with that offset, or why it does nothing."""
+
 _ATTEMPT_OVER = frozenset({RunPhase.ATTEMPT_FAILED, RunPhase.ATTEMPT_LOST})
 _BEFORE_RUN_FAILED = _ATTEMPT_OVER | {RunPhase.ACCEPTED}
 _BEFORE_RUN_CANCELLED = _BEFORE_RUN_FAILED | {RunPhase.ATTEMPT_CANCELLED}
@@ -116,11 +119,11 @@ def apply(state: RunState | None, event: Event, offset: int) -> Step:
     rule = _RULES.get(fact.type)
     if rule is None:
         return Step(state, Verdict.ILLEGAL)
-    outcome = rule(state, event)
+    outcome = rule(state, event, offset)
     if isinstance(outcome, Verdict):
         return Step(state, outcome)
     verdict = Verdict.WON if outcome.phase is not state.phase else Verdict.NOTED
-    return Step(replace(outcome, offset=offset), verdict)
+    return Step(outcome, verdict)
 
 
 def fold(events: Iterable[tuple[int, Event]]) -> RunState | None:
@@ -173,7 +176,7 @@ def _first(event: Event, offset: int) -> Step:
     return Step(None, Verdict.UNKNOWN_RUN)
 
 
-def _dispatched(state: RunState, event: Event) -> RunState | Verdict:
+def _dispatched(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptDispatched)
     if fact.attempt <= state.attempt:
@@ -186,6 +189,7 @@ def _dispatched(state: RunState, event: Event) -> RunState | Verdict:
         return Verdict.WRONG_ATTEMPT
     return replace(
         state,
+        offset=offset,
         phase=RunPhase.DISPATCHED,
         attempt=fact.attempt,
         task_id=fact.task_id,
@@ -205,7 +209,7 @@ def _dispatched(state: RunState, event: Event) -> RunState | Verdict:
     )
 
 
-def _queued(state: RunState, event: Event) -> RunState | Verdict:
+def _queued(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptQueued)
     if fact.attempt != state.attempt:
@@ -216,10 +220,10 @@ def _queued(state: RunState, event: Event) -> RunState | Verdict:
         return Verdict.WRONG_TASK
     if state.queued_at is not None:
         return Verdict.DUPLICATE
-    return replace(state, queued_at=event.time)
+    return replace(state, offset=offset, queued_at=event.time)
 
 
-def _started(state: RunState, event: Event) -> RunState | Verdict:
+def _started(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptStarted)
     if fact.attempt != state.attempt:
@@ -230,19 +234,23 @@ def _started(state: RunState, event: Event) -> RunState | Verdict:
         if state.claim is not None:
             return Verdict.DUPLICATE if fact.claim == state.claim else Verdict.WRONG_CLAIM
         return Verdict.ILLEGAL
-    return replace(state, phase=RunPhase.STARTED, claim=fact.claim, worker=fact.worker, started_at=event.time)
+    return replace(
+        state, offset=offset, phase=RunPhase.STARTED, claim=fact.claim, worker=fact.worker, started_at=event.time
+    )
 
 
-def _succeeded(state: RunState, event: Event) -> RunState | Verdict:
+def _succeeded(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptSucceeded)
     verdict = _only_claim_holder(state, fact.attempt, fact.claim, RunPhase.ATTEMPT_SUCCEEDED)
     if verdict is not None:
         return verdict
-    return replace(state, phase=RunPhase.ATTEMPT_SUCCEEDED, attempt_ended_at=event.time, results=fact.results)
+    return replace(
+        state, offset=offset, phase=RunPhase.ATTEMPT_SUCCEEDED, attempt_ended_at=event.time, results=fact.results
+    )
 
 
-def _failed(state: RunState, event: Event) -> RunState | Verdict:
+def _failed(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptFailed)
     if state.phase is RunPhase.DISPATCHED and fact.claim is None:
@@ -254,6 +262,7 @@ def _failed(state: RunState, event: Event) -> RunState | Verdict:
             return verdict
     return replace(
         state,
+        offset=offset,
         phase=RunPhase.ATTEMPT_FAILED,
         attempt_ended_at=event.time,
         reason=fact.reason,
@@ -263,7 +272,7 @@ def _failed(state: RunState, event: Event) -> RunState | Verdict:
     )
 
 
-def _attempt_cancelled(state: RunState, event: Event) -> RunState | Verdict:
+def _attempt_cancelled(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptCancelled)
     if fact.attempt != state.attempt:
@@ -274,6 +283,7 @@ def _attempt_cancelled(state: RunState, event: Event) -> RunState | Verdict:
         return Verdict.WRONG_CLAIM
     return replace(
         state,
+        offset=offset,
         phase=RunPhase.ATTEMPT_CANCELLED,
         attempt_ended_at=event.time,
         reason=fact.reason,
@@ -282,7 +292,7 @@ def _attempt_cancelled(state: RunState, event: Event) -> RunState | Verdict:
     )
 
 
-def _lost(state: RunState, event: Event) -> RunState | Verdict:
+def _lost(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.AttemptLost)
     if fact.attempt != state.attempt:
@@ -293,6 +303,7 @@ def _lost(state: RunState, event: Event) -> RunState | Verdict:
         return Verdict.WRONG_CLAIM
     return replace(
         state,
+        offset=offset,
         phase=RunPhase.ATTEMPT_LOST,
         attempt_ended_at=event.time,
         reason=Reason.WORKER_LOST,
@@ -314,13 +325,13 @@ def _only_claim_holder(state: RunState, attempt: int, claim: str | None, already
     return None
 
 
-def _run_end(phase: RunPhase, before: frozenset[RunPhase]) -> Callable[[RunState, Event], RunState | Verdict]:
-    def rule(state: RunState, event: Event) -> RunState | Verdict:
+def _run_end(phase: RunPhase, before: frozenset[RunPhase]) -> Rule:
+    def rule(state: RunState, event: Event, offset: int) -> RunState | Verdict:
         if isinstance(event.fact, ev.RunEnd) and event.fact.attempt != state.attempt:
             return Verdict.WRONG_ATTEMPT
         if state.phase not in before:
             return Verdict.ILLEGAL
-        ended = replace(state, phase=phase, ended_at=event.time)
+        ended = replace(state, offset=offset, phase=phase, ended_at=event.time)
         fact = event.fact
         if isinstance(fact, ev.RunFailed | ev.RunCancelled):
             ended = replace(ended, reason=fact.reason, detail=fact.detail, message=fact.message)
@@ -329,23 +340,27 @@ def _run_end(phase: RunPhase, before: frozenset[RunPhase]) -> Callable[[RunState
     return rule
 
 
-def _cancel_requested(state: RunState, event: Event) -> RunState | Verdict:
+def _cancel_requested(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.RunCancelRequested)
     if state.cancel_actor is not None:
         return Verdict.DUPLICATE
-    return replace(state, cancel_actor=fact.actor, cancel_message=fact.message, cancel_requested_at=event.time)
+    return replace(
+        state, offset=offset, cancel_actor=fact.actor, cancel_message=fact.message, cancel_requested_at=event.time
+    )
 
 
-def _reprioritised(state: RunState, event: Event) -> RunState | Verdict:
+def _reprioritised(state: RunState, event: Event, offset: int) -> RunState | Verdict:
     fact = event.fact
     assert isinstance(fact, ev.RunReprioritised)
     if fact.command_id in state.reprioritised_by:
         return Verdict.DUPLICATE
-    return replace(state, priority=fact.priority, reprioritised_by=(*state.reprioritised_by, fact.command_id))
+    return replace(
+        state, offset=offset, priority=fact.priority, reprioritised_by=(*state.reprioritised_by, fact.command_id)
+    )
 
 
-_RULES: Mapping[EventType, Callable[[RunState, Event], RunState | Verdict]] = {
+_RULES: Mapping[EventType, Rule] = {
     EventType.ATTEMPT_DISPATCHED: _dispatched,
     EventType.ATTEMPT_QUEUED: _queued,
     EventType.ATTEMPT_STARTED: _started,

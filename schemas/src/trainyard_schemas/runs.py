@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from trainyard_schemas.codec import canonical
 from trainyard_schemas.text import ColumnName, DataUri, Key, Name, RelativePath, RunId, Tag
@@ -20,10 +20,27 @@ MAX_DURATION_S = 30 * 24 * 3600.0
 Seconds = Annotated[float, Field(gt=0, le=MAX_DURATION_S, allow_inf_nan=False)]
 
 
+def whole(value: object) -> object:
+    """2.0 is a whole number to JSON, and what a serialiser writes that holds every number as a double."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole)
+
+
 class Part(BaseModel):
     """A part of a request: strict types, no unknown fields, never changed once read."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, given: object) -> object:
+        """Serialisers write null for what is not set; a field that must be given must not be null."""
+        if not isinstance(given, dict):
+            return given
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in given.items() if value is not None or name not in optional}
 
 
 class ClearMLDataset(Part):
@@ -74,13 +91,13 @@ class Split(Part):
 
     method: Literal["row_shuffle", "group_shuffle"] = "row_shuffle"
     test_size: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
-    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
+    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1), WHOLE] = 42
 
 
 class Retry(Part):
     """When a failed or lost attempt is followed by another one. `backoff_s` doubles from one attempt to the next."""
 
-    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    max_attempts: Annotated[int, Field(ge=1, le=10), WHOLE] = 3
     on: Annotated[tuple[Annotated[Reason, Field(strict=False)], ...], Field(max_length=len(Reason), strict=False)] = (
         Reason.WORKER_LOST,
         Reason.HOST_SHUTDOWN,
@@ -96,7 +113,7 @@ class RunRequest(Part):
     the ended run that this one tries again.
     """
 
-    schema_version: Literal[2]
+    schema_version: Annotated[Literal[2], WHOLE]
     trainer: Tag
     dataset: Dataset
     task_type: Tag
@@ -111,7 +128,7 @@ class RunRequest(Part):
     queue: Tag | None = None
     extras: Annotated[dict[str, dict[str, JsonValue]], Field(max_length=16)] = {}
     idempotency_key: Key | None = None
-    priority: Annotated[int, Field(ge=0, le=9)] = 5
+    priority: Annotated[int, Field(ge=0, le=9), WHOLE] = 5
     retry: Retry = Retry()
     queue_ttl_s: Seconds | None = None
     deadline_s: Seconds | None = None
@@ -126,6 +143,8 @@ class RunRequest(Part):
             raise ValueError("group_key: names a column twice; name each once")
         if self.split.method == "group_shuffle" and not self.group_key:
             raise ValueError("group_key: is empty; split.method group_shuffle needs at least one column in it")
+        if self.split.method == "group_shuffle" and self.dataset.label in self.group_key:
+            raise ValueError("group_key: names the label; name a column that says which rows belong together")
         return self
 
     @property

@@ -5,31 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from pydantic import AfterValidator, Field
 
+from trainyard_schemas.secret_names import is_secret
+
 _URI_SCHEMES = ("", "file", "s3", "http", "https")
 _IPV6_HOST = re.compile(r"^[a-z0-9]+://\[[0-9a-f:.]*\]", re.IGNORECASE)
-_SECRET_QUERY_KEYS = frozenset(
-    {
-        "x-amz-signature",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-goog-signature",
-        "x-goog-credential",
-        "awsaccesskeyid",
-        "signature",
-        "sig",
-        "token",
-        "access_token",
-        "apikey",
-        "api_key",
-        "key",
-        "password",
-        "secret",
-    }
-)
+_ASSIGNED = re.compile(r"[?&;#]\s*+([^?&;#=]++)=")
+_ESCAPE_DEPTH = 3
 
 
 def _plain(text: str) -> str:
@@ -48,6 +33,12 @@ def _no_markup(text: str) -> str:
     return text
 
 
+def _unescaped(text: str) -> str:
+    for _ in range(_ESCAPE_DEPTH):
+        text = unquote_plus(text)
+    return text
+
+
 def _safe_uri(uri: str) -> str:
     """Refuse URIs that hold credentials, chained or unknown schemes. The value is never repeated in a message."""
     _plain(uri)
@@ -60,10 +51,12 @@ def _safe_uri(uri: str) -> str:
         raise ValueError("is not a valid URI; check its host and brackets") from error
     if parts.scheme.lower() not in _URI_SCHEMES:
         raise ValueError("has an unknown scheme; use a path, file:, s3://, http:// or https://")
-    if parts.username is not None or parts.password is not None or ("@" in parts.netloc):
+    if "@" in _unescaped(parts.netloc):
         raise ValueError("holds credentials; register them with the worker and send the URI without them")
-    if any(key.lower() in _SECRET_QUERY_KEYS for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        raise ValueError("holds a signature or a token in its query; register credentials with the worker instead")
+    if any(is_secret(name, in_query=True) for name in _ASSIGNED.findall(_unescaped(uri))):
+        raise ValueError(
+            "holds a signature or a token in its query or fragment; register credentials with the worker instead"
+        )
     if parts.scheme.lower() in ("s3", "http", "https") and (not host or not port_ok):
         raise ValueError("names no host or bucket; write it like s3://bucket/key or https://host/path")
     if parts.scheme.lower() == "file" and parts.netloc not in ("", "localhost"):
@@ -80,7 +73,8 @@ Tag = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_plain)
 Line = Annotated[str, Field(max_length=2_000), AfterValidator(_plain)]
 """A sentence of a person, on one line; may be empty."""
 
-RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+RUN_ID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+RunId = Annotated[str, Field(pattern=RUN_ID_PATTERN)]
 """A run's id, as it is written everywhere: a UUID in lower case."""
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from trainyard_schemas.codec import printable
 from trainyard_schemas.errors import FieldError, Invalid, UnsupportedVersion
-from trainyard_schemas.runs import SCHEMA_VERSION, RunRequest
+from trainyard_schemas.runs import SCHEMA_VERSION, RunRequest, whole
 from trainyard_schemas.trainers import EXTRAS_NAMESPACES, TRAINERS, Trainer
 
 SERVER_OWNED = frozenset(
@@ -58,7 +58,7 @@ def parse_request(body: Mapping[str, Any]) -> ParsedRequest:
         UnsupportedVersion: `schema_version` is a whole number that this reader does not know.
         Invalid: any other wrong field; every one of them is named, up to 20.
     """
-    version = _version_of(body)
+    version = version_of(body)
     warnings: list[str] = []
     unknown: dict[str, Any] = {}
     document = dict(body)
@@ -75,10 +75,11 @@ def parse_request(body: Mapping[str, Any]) -> ParsedRequest:
     return ParsedRequest(request, version, unknown, (*warnings, *notes))
 
 
-def _version_of(body: Mapping[str, Any]) -> int:
+def version_of(body: Mapping[str, Any]) -> int:
+    """The version of a request's body, 1 where it names none. Raises Invalid, UnsupportedVersion."""
     if "schema_version" not in body:
         return 1
-    version = body["schema_version"]
+    version = whole(body["schema_version"])
     if isinstance(version, bool) or not isinstance(version, int):
         raise Invalid(
             "invalid_field",
@@ -187,6 +188,12 @@ def _sentence(error: ErrorDetails, of: str) -> FieldError:
             if named is None:
                 return FieldError(path, text)
             return FieldError(f"{path}.{named[1]}" if path else named[1], text[named.end() :])
+        case "tuple_type":
+            return FieldError(path, "is not a list; send one, with its items in brackets")
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return FieldError(path, "is not a JSON object; send one, in braces")
+        case "string_pattern_mismatch":
+            return FieldError(path, "is not an id as Trainyard writes them: a UUID in lower case")
         case _:
             message = error["msg"]
             return FieldError(path, message[0].lower() + message[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_daemon_takes_a_task_to_the_status_of_its_exit(
         found = eventually(lambda: raw.task(task), lambda now: now["status"] in FINISHED, deadline_s=120)
         assert found["status"] == status, served.log()[-2000:]
         console = eventually(lambda: _console(raw, task), lambda text: said in text, deadline_s=60)
-        assert "501" not in console
+        assert not re.search(r"\b501\b", console)  # a port may hold these digits
         workers = raw.ok("workers.get_all")["workers"]
         assert served.worker in [worker["id"] for worker in workers]
     assert "is not implemented" not in served.log()

@@ -19,6 +19,7 @@ import pytest
 
 from tests.behaviour.clearml.raw import Made, Raw, with_client
 from tests.behaviour.clearml.server import ClearMLServer, embedded_server
+from tests.timing import in_time
 from trainyard_devstack.clearml_api.app import IMPLEMENTED
 from trainyard_devstack.clearml_api.auth import Authenticator
 from trainyard_devstack.clearml_api.catalogue import KNOWN_CALLS
@@ -171,7 +172,7 @@ def test_the_server_ends_in_two_seconds_though_a_client_holds_a_connection(tmp_p
                 open_connections.enter_context(contextlib.closing(connection))
                 connection.sendall(b"POST /tasks.create HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             started = time.monotonic()
-        assert time.monotonic() - started < 2.0 + start_s  # how long a start takes says how busy this machine is
+        in_time(2.0 + start_s, time.monotonic() - started)  # how long a start takes says how busy this machine is
 
 
 @pytest.mark.parametrize("problem", ["taken port", "no database"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from confluent_kafka import Producer
 
 from trainyard_runtime.kafka.admin import apply_topics
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter, tail
 from trainyard_runtime.kafka.records import LogRefused, LogUnavailable, OffsetGone, Record
+from trainyard_runtime.kafka.run_log import RunLog
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_schemas.topics import TOPICS, TopicName
 
@@ -46,6 +48,55 @@ def test_a_record_comes_back_as_it_was_appended(kafka: KafkaSettings) -> None:
     )
     assert (two.key, two.value, two.headers) == (None, None, ())
     assert one.timestamp_ms > 1_600_000_000_000
+
+
+def test_markers_of_a_strangers_transactions_are_no_records_and_hold_nobody_up(kafka: KafkaSettings) -> None:
+    topic = kafka.topic(TopicName.RUNS_LIFECYCLE)
+
+    def transaction(partition: int, commits: bool) -> None:
+        producer = Producer(
+            {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{topic} {partition} {commits}"}
+        )
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(topic, partition=partition, value=b"foreign")
+        producer.flush(30)
+        (producer.commit_transaction if commits else producer.abort_transaction)(30)
+
+    async def scenario() -> None:
+        writer, reader = LogWriter(kafka), LogReader(kafka)
+        run_log = RunLog(kafka, reader, 60.0, "test")
+        try:
+            for partition in (0, 1):
+                await writer.append(topic, partition=partition, key=b"k", value=b"ours")
+            for commits in (False, True):
+                transaction(1, commits)
+            first, ends = await run_log.bounds()
+            assert (ends[0], ends[1]) == (1, 5)
+            found = await reader.record_ends(topic)
+            assert (found[0], found[1], found[2]) == (1, 4, 0)
+            assert await reader.read_on(topic, 1, 4) == ([], 5)
+            following, reached, values = dict(first), False, []
+            async for news in run_log.news(lambda: following):
+                if news is None:
+                    reached = not reached
+                    if not reached:
+                        break
+                    await writer.append(topic, partition=1, key=b"k", value=b"later")
+                else:
+                    partition, records = news
+                    following[partition] = records[-1].offset + 1
+                    values += [record.value for record in records]
+            assert sorted(v or b"" for v in values) == [b"foreign", b"foreign", b"later", b"ours", b"ours"]
+        finally:
+            await writer.stop()
+            await reader.stop()
+
+    async def in_time_or_hanging() -> None:
+        async with asyncio.timeout(60):
+            await scenario()
+
+    asyncio.run(in_time_or_hanging())
 
 
 def test_many_concurrent_appends_and_reads_lose_nothing(kafka: KafkaSettings) -> None:

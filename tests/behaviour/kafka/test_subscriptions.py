@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from confluent_kafka import Producer
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from kafka import KafkaProducer
@@ -203,6 +204,53 @@ def test_one_partition_has_one_owner_and_its_end_makes_another_one_the_owner(kaf
     asyncio.run(scenario())
 
 
+def test_a_group_is_given_what_transactions_committed_and_the_others_wait_for_those_that_are_open(
+    kafka: KafkaSettings,
+) -> None:
+    topic = kafka.topic(TopicName.RUNS_REQUESTED)
+
+    def transaction(name: str) -> Producer:
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": kafka.topic_prefix + name})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(topic, partition=1, value=name.encode())
+        producer.flush(30)
+        return producer
+
+    def plain(value: bytes) -> None:
+        producer = Producer({"bootstrap.servers": kafka.bootstrap})
+        producer.produce(topic, partition=1, value=value)
+        producer.flush(30)
+
+    async def scenario() -> None:
+        transaction("aborted").abort_transaction(30)
+        plain(b"first")
+        transaction("committed").commit_transaction(30)
+        is_open = transaction("open")
+        plain(b"behind it")
+        reader, collector = LogReader(kafka), Collector()
+        subscription = collector.subscription(kafka)
+        await subscription.start()
+        try:
+            await until(lambda: len(collector.records) == 2)
+            assert [record.value for record in collector.records] == [b"first", b"committed"]
+            stable = (await reader.stable_offsets(topic))[1]
+            assert stable < (await reader.end_offsets(topic))[1]
+            async with asyncio.timeout(30):
+                while (await subscription.positions())[topic, 1] < stable:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            is_open.abort_transaction(30)
+            await until(lambda: len(collector.records) == 3)
+            assert collector.records[-1].value == b"behind it"
+            assert (await reader.stable_offsets(topic)) == (await reader.end_offsets(topic))
+        finally:
+            await subscription.stop()
+            await reader.stop()
+        assert collector.failures == []
+
+    asyncio.run(scenario())
+
+
 def test_faststreams_own_defaults_are_refused() -> None:
     broker = KafkaBroker("localhost:9")
     with pytest.raises(UnsafeSubscriptionError) as found:
@@ -218,13 +266,21 @@ def test_faststreams_own_defaults_are_refused() -> None:
         ({"auto_offset_reset": "latest"}, "auto_offset_reset"),
         ({"batch": False}, "batch"),
         ({"parser": None}, "parser"),
+        ({"isolation_level": "read_uncommitted"}, "isolation_level"),
     ],
 )
 def test_each_unsafe_setting_is_refused_by_its_name(change: dict[str, object], word: str) -> None:
     async def parser(message: object) -> object:
         return message
 
-    safe = {"ack_policy": AckPolicy.MANUAL, "auto_offset_reset": "earliest", "batch": True, "parser": parser}
+    safe = {
+        "group_id": "g",
+        "isolation_level": "read_committed",
+        "ack_policy": AckPolicy.MANUAL,
+        "auto_offset_reset": "earliest",
+        "batch": True,
+        "parser": parser,
+    }
     broker = KafkaBroker("localhost:9")
     refuse_unsafe(broker.subscriber("safe", **safe))  # type: ignore[call-overload]
     with pytest.raises(UnsafeSubscriptionError, match=f"^{word}"):

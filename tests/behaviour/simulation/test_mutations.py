@@ -10,6 +10,9 @@ from trainyard_simulation.mutations import MUTATIONS
 ENOUGH_SEEDS = 4_000
 """Within which each torn hole must show itself; most do within 200."""
 
+SHOWN_LATE = {"any-task-starts": 1_601, "no-watchdog": 401}
+"""Where the search for those begins that show themselves late, before it begins at 1."""
+
 BROKEN_PROMISES = {
     "last-dispatched-wins": "invariant 2",
     "last-started-wins": "invariant 3",
@@ -26,11 +29,11 @@ BROKEN_PROMISES = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(MUTATIONS))
+@pytest.fixture(params=sorted(MUTATIONS))
 def mutant(request: pytest.FixtureRequest) -> tuple[str, int, tuple[str, ...]]:
     """A mutation, and the first seed that noticed it with what it said."""
     name: str = request.param
-    for first in range(1, ENOUGH_SEEDS, 200):
+    for first in (SHOWN_LATE.get(name, 1), *range(1, ENOUGH_SEEDS, 200)):
         report = run_seeds(range(first, first + 200), name)
         if report.failures:
             return name, report.failures[0].seed, report.failures[0].messages

@@ -9,9 +9,11 @@ import pytest
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.faults.survival.broker_away import absence
 from tests.faults.survival.conftest import LEASE_S, QUICK
+from tests.timing import in_time
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 @pytest.mark.slow
 @pytest.mark.parametrize("paused", [False, True], ids=["ended", "paused"])
 def test_a_broker_that_is_away_in_mid_training_freezes_it_and_the_run_completes_in_its_first_attempt(
@@ -19,5 +21,5 @@ def test_a_broker_that_is_away_in_mid_training_freezes_it_and_the_run_completes_
 ) -> None:
     seen = absence(clearml_server, tmp_path, away_s=20, budget_s=12, paused=paused, environment=QUICK)
     assert (seen.attempt, seen.lost) == (1, 0)
-    assert seen.frozen_after_s < LEASE_S + 2
+    in_time(LEASE_S + 2, seen.frozen_after_s)
     assert seen.computed_s == 0

@@ -17,6 +17,7 @@ import pytest
 
 from tests.behaviour.clearml.server import ClearMLServer
 from tests.integration.trainer_worker.stage import Stage, example, staged, until
+from tests.timing import in_time
 from trainyard_schemas.events import AttemptFailed, AttemptSucceeded
 from trainyard_schemas.topics import TopicName
 from trainyard_schemas.vocabulary import Reason
@@ -94,6 +95,7 @@ def test_a_clearml_server_that_is_killed_in_mid_training_costs_no_run(
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 @pytest.mark.parametrize(("phase", "budget_s"), [("fit", 30), ("publish", 3)])
 def test_a_worker_that_ends_while_clearml_stands_still_says_so_in_the_log_within_two_seconds(
     kafka_bootstrap: str, topic_prefix: str, server: Server, tmp_path: Path, phase: str, budget_s: int
@@ -107,7 +109,7 @@ def test_a_worker_that_ends_while_clearml_stands_still_says_so_in_the_log_within
         until(lambda: in_phase(stage, run.run_id, phase), "it came so far")
         at = time.monotonic()
         assert worker.end() == 0
-        assert time.monotonic() - at < 2.5
+        in_time(2.5, time.monotonic() - at)
         server.process.send_signal(signal.SIGCONT)
         fact = stage.outcome(run.run_id, 2).fact
         assert isinstance(fact, AttemptFailed)

@@ -7,16 +7,19 @@ import signal
 import socket
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.behaviour.clearml.server import ACCESS_KEY, SECRET_KEY, embedded_server
 from tests.integration.dispatcher.yard import Yard, request, until
+from tests.timing import in_time
 from trainyard_schemas import events as ev
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.lifecycle import Verdict
-from trainyard_schemas.topics import TopicName
+from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 from trainyard_schemas.vocabulary import RunPhase
 
 
@@ -59,6 +62,49 @@ def test_each_way_to_write_a_request_becomes_one_queued_task(yard: Yard) -> None
         assert tasks[run_id]["status"] == "queued"
         assert tasks[run_id]["id"] == story.states[run_id].task_id
     assert sorted(yard.entries()) == sorted(task["id"] for task in tasks.values())
+
+
+def test_clients_in_other_languages_may_compress_as_they_like_and_write_in_transactions(yard: Yard) -> None:
+    topic = yard.kafka.topic(TopicName.RUNS_REQUESTED)
+
+    def publish(name: str, **options: str) -> Producer:
+        producer = Producer({"bootstrap.servers": yard.kafka.bootstrap, "linger.ms": 50, **options})
+        transactional = "transactional.id" in options
+        if transactional:
+            producer.init_transactions(30)
+            producer.begin_transaction()
+        for i in range(20 if "compression.type" in options else 1):  # librdkafka leaves alone what would not shrink
+            producer.produce(topic, json.dumps(request(run_name=name, idempotency_key=f"{name} {i}")).encode())
+        if "compression.type" in options:
+            producer.produce(topic, f"poison of {name}".encode() * 9)
+        producer.flush(30)
+        return producer
+
+    for codec in ("gzip", "snappy", "lz4", "zstd"):
+        publish(codec, **{"compression.type": codec})
+    publish("aborted", **{"transactional.id": f"{topic} 1"}).abort_transaction(30)
+    publish("committed", **{"transactional.id": f"{topic} 2"}).commit_transaction(30)
+    yard.start()
+    yard.settled(85)
+    names = Counter(task["name"] for task in yard.tasks())
+    assert names == {"gzip": 20, "snappy": 20, "lz4": 20, "zstd": 20, "committed": 1}
+    letters = {letter.value for letter in yard.read(TopicName.RUNS_REQUESTED_DEAD_LETTER)}
+    assert letters == {f"poison of {codec}".encode() * 9 for codec in ("gzip", "snappy", "lz4", "zstd")}
+
+
+def test_a_strangers_transactions_in_the_lifecycle_hold_up_no_start_and_no_run(yard: Yard) -> None:
+    topic = yard.kafka.topic(TopicName.RUNS_LIFECYCLE)
+    producer = Producer({"bootstrap.servers": yard.kafka.bootstrap, "transactional.id": topic})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for partition in range(RUN_PARTITIONS):
+        producer.produce(topic, b"foreign", partition=partition)
+    producer.flush(30)
+    producer.abort_transaction(30)
+    yard.start()
+    yard.submit(request())
+    (run_id,) = yard.settled(1).states
+    assert yard.story().won(run_id) == ["run.accepted", "attempt.dispatched", "attempt.queued"]
 
 
 def test_a_poison_record_is_answered_and_the_good_ones_around_it_go_on(yard: Yard) -> None:
@@ -172,6 +218,7 @@ def test_a_restarted_dispatcher_goes_on_where_it_was(yard: Yard) -> None:
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 def test_a_standby_takes_the_lead_when_the_leader_ends(yard: Yard) -> None:
     one = yard.start(name="one")
     two = yard.start(name="two")
@@ -181,7 +228,7 @@ def test_a_standby_takes_the_lead_when_the_leader_ends(yard: Yard) -> None:
     yard.settled(1)
     asked = time.monotonic()
     assert leader.end() == 0
-    assert time.monotonic() - asked < 4
+    in_time(4, time.monotonic() - asked)
     yard.submit(request(run_name="after"))
     story = yard.settled(2)
     until(standby.leads, "the standby leads")

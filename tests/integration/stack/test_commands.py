@@ -5,6 +5,7 @@ The stack is real Kafka and the real embedded ClearML API; its services are stan
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 SCRIPT = Path(__file__).with_name("run_command.py")
 DEADLINE_S = 60.0
@@ -69,6 +71,13 @@ def test_up_in_the_foreground_tells_one_object_once_all_is_ready_and_runs_on(
     assert again == trainyard(tmp_path, "status", "--json")[0]
     assert again["services"].keys() == document["services"].keys()
     assert again["services"]["trainer-worker"]["ready"]
+
+    assert "declared" not in said
+    bootstrap, completed = document["kafka"]["bootstrap"], f"{document['kafka']['topic_prefix']}runs.completed"
+    with contextlib.closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, completed, configs={"retention.ms": "-1"})])
+    _, said = trainyard(tmp_path, "up", "--detach", "--json")
+    assert f"Topic {completed} has retention.ms=-1; declared is " in said
 
     ended, said = trainyard(tmp_path, "down", "--json")
     assert ended == {"home": str(tmp_path), "stopped": True, "supervisor": foreground.pid, "services": SERVICES}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.timing import in_time
 from tests.unit.submitter.story import REQUEST
 from trainyard_devstack.kafka_broker import EmbeddedKafka
 from trainyard_runtime.failpoints import FailpointReached, configure_failpoints
@@ -38,6 +39,7 @@ def stopped(broker: EmbeddedKafka) -> Iterator[None]:
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 def test_a_request_without_an_answer_is_unknown_within_the_time_and_the_same_client_recovers(
     own_broker: EmbeddedKafka,
 ) -> None:
@@ -47,21 +49,23 @@ def test_a_request_without_an_answer_is_unknown_within_the_time_and_the_same_cli
             begun = time.monotonic()
             with pytest.raises(OutcomeUnknown, match="may have arrived") as caught:
                 client.submit(REQUEST, idempotency_key="k")
-            assert time.monotonic() - begun < 6
+            in_time(6, time.monotonic() - begun)
         again = client.submit(REQUEST, idempotency_key="k")
         assert caught.value.run_id == again.run_id != first.run_id
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 def test_a_question_without_an_answer_ends_within_the_time(own_broker: EmbeddedKafka) -> None:
     with Client(own_broker.bootstrap, timeout_s=4) as client, stopped(own_broker):
         begun = time.monotonic()
         with pytest.raises(Unavailable):
             client.list_runs()
-        assert time.monotonic() - begun < 6
+        in_time(6, time.monotonic() - begun)
 
 
 @pytest.mark.timed
+@pytest.mark.patient
 def test_an_interruption_in_the_middle_of_a_send_closes_quietly_and_at_once(own_broker: EmbeddedKafka) -> None:
     try:
         with Client(own_broker.bootstrap, timeout_s=4) as client:
@@ -72,6 +76,6 @@ def test_an_interruption_in_the_middle_of_a_send_closes_quietly_and_at_once(own_
                     client.submit(REQUEST)
                 begun = time.monotonic()
                 client.close()
-                assert time.monotonic() - begun < 2
+                in_time(2, time.monotonic() - begun)
     finally:
         configure_failpoints(None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -15,6 +17,8 @@ from tests.unit.submitter.story import completed, encoded, whole_life
 from trainyard_dispatcher.intake import answer
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.admin import apply_topics
+from trainyard_runtime.kafka.async_log import LogWriter
+from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.kafka.sync_client import SyncPublisher, SyncReader
 from trainyard_schemas.events import RunAccepted, RunCompleted
 from trainyard_schemas.ids import Origin, partition_of, run_id_from_event, run_id_from_key
@@ -23,6 +27,7 @@ from trainyard_schemas.topics import DEFAULT_PREFIX, RUN_PARTITIONS, TOPICS
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SCHEMA_EXAMPLES = Path(__file__).parents[3] / "schemas" / "examples"
 REQUEST = EXAMPLES / "requests" / "wine-sklearn.json"
+KAFKAJS = "kafkajs@2.2.4"
 SOURCE = "urn:example:nightly-training"
 
 
@@ -57,6 +62,18 @@ def finished(process: subprocess.Popen[str]) -> str:
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def node_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the programs for Node, and what they import."""
+    if shutil.which("npm") is None:
+        pytest.skip("needs Node and npm: apt-get install nodejs npm")
+    folder = tmp_path_factory.mktemp("node")
+    for program in (EXAMPLES / "clients").glob("*.mjs"):
+        shutil.copy(program, folder)
+    subprocess.run(["npm", "install", "--silent", KAFKAJS], cwd=folder, check=True, timeout=120)
+    return folder
 
 
 @pytest.mark.parametrize("name", ["publish_structured.py", "publish_binary.py"])
@@ -119,3 +136,36 @@ def test_a_subscriber_prints_each_finished_run_once_and_goes_on_where_it_ended(
     assert line["artifacts"]["leaderboard"].endswith("leaderboard.csv")
     assert all(line[name] for name in ("dataset_sha256", "held_out_rows", "fit_seconds", "clearml_task", "cpu_seconds"))
     assert finished(start("subscribe_completed.py", broker, group, "6")) == ""
+
+
+def test_a_client_for_node_publishes_and_another_reads_what_our_services_write(
+    broker: str, reader: SyncReader, node_clients: Path
+) -> None:
+    def node(name: str, *arguments: str) -> str:
+        command = ["node", str(node_clients / name), broker, *arguments]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+
+    event_id = uuid.uuid4().hex
+    topic, partition, offset = node("publish.mjs", str(REQUEST), event_id).split()
+    (record, *_) = reader.read_to_end({(topic, int(partition)): int(offset)})
+    fact = answer(record, "default").fact
+    assert isinstance(fact, RunAccepted)
+    assert fact.run_id == run_id_from_event("default", SOURCE, event_id)
+
+    ends = [completed(run_id_from_key("default", uuid.uuid4().hex)) for _ in range(3)]
+
+    async def write() -> None:
+        writer = LogWriter(KafkaSettings(bootstrap=broker))
+        for end in (*ends, ends[0]):
+            value, headers = encoded(end)
+            await writer.append(
+                f"{DEFAULT_PREFIX}runs.completed", partition=1, key=end.run_id.encode(), value=value, headers=headers
+            )
+        await writer.stop()
+
+    asyncio.run(write())
+    group = uuid.uuid4().hex
+    shown = [json.loads(line) for line in node("subscribe_completed.mjs", group, "5").splitlines()]
+    states = [(line["run_id"], line["state"], line["value"]) for line in shown]
+    assert [states.count((end.run_id, "completed", end.results["value"])) for end in ends] == [1, 1, 1]
+    assert node("subscribe_completed.mjs", group, "3") == "", "it goes on where it ended"

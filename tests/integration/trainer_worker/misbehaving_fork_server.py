@@ -46,12 +46,19 @@ def hang(_note: Path) -> None:
 
 def hold_too_much_together(note: Path) -> None:
     """As a library does that trains in processes, each within its own limit."""
-    pids = [os.fork() for _ in range(3)]
-    if 0 in pids:
-        held = b"x" * RESIDENT_BYTES
-        time.sleep(600)
-        os._exit(len(held) % 2)
-    note.write_text(" ".join(map(str, pids)))
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            while not note.exists():
+                time.sleep(0.01)
+            held = b"x" * RESIDENT_BYTES
+            time.sleep(600)
+            os._exit(len(held) % 2)
+        pids.append(pid)
+    partial = note.with_suffix(".partial")
+    partial.write_text(" ".join(map(str, pids)))
+    partial.rename(note)
     time.sleep(600)
 
 

@@ -143,7 +143,7 @@ class Stage:
             "TRAINYARD_TOPIC_PREFIX": self.kafka.topic_prefix,
             "TRAINYARD_STATE_DIR": str(self.folder / name),
             "TRAINYARD_DATA_ROOTS": str(ROOT / "examples"),
-            "TRAINYARD_WORKER_N_JOBS": "2",
+            "TRAINYARD_WORKER_N_JOBS": "1",
         }
 
     def start_worker(

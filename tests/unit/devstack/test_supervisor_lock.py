@@ -64,3 +64,8 @@ def test_a_home_that_has_a_supervisor_is_refused(home: Home, monkeypatch: pytest
 def test_two_who_ask_at_once_do_not_take_each_other_for_a_supervisor(home: Home) -> None:
     with held(home, fcntl.LOCK_SH):
         assert running_supervisor(home) is None
+
+
+def test_where_no_home_can_be_there_runs_no_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert running_supervisor(Home(tmp_path / "file")) is None

@@ -101,3 +101,5 @@ def test_what_cannot_be_obeyed_is_kept_with_why(body: Any, state: RunState | Non
     headers = dict(reply.dead_letter.headers)
     assert (headers["trainyard-detail"] or b"").decode() == detail
     assert says in (headers["trainyard-message"] or b"").decode()
+    named = b'"run_id"' in (record(body).value or b"")
+    assert headers["trainyard-run-id"] == (RUN.encode() if named else b"")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from trainyard_dispatcher.intake import Answer, answer, reject_as_internal
+from trainyard_dispatcher.intake import MAX_KEPT_BYTES, Answer, answer, reject_as_internal
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
@@ -92,6 +93,35 @@ def test_the_idempotency_key_comes_before_the_events_identity_and_belongs_to_the
 def test_any_key_and_foreign_headers_are_fine() -> None:
     odd: Headers = (("trace", None), ("trace", b"\xff\xfe"), ("trainyard-reason", b"mine"))
     assert isinstance(answer(record(json.dumps(request()).encode(), odd, key=b"\xff"), "default").fact, ev.RunAccepted)
+
+
+def test_a_wrong_envelope_hides_nothing_of_the_request_inside() -> None:
+    body = structured(request(run_name="nightly", project="Team A")).replace(b'"1.0"', b'"0.3"')
+    fact = rejection(answer(record(body), "default"))
+    assert (fact.run_name, fact.project, fact.trainer) == ("nightly", "Team A", "flaml")
+
+
+def test_a_dead_letter_that_is_sent_again_as_it_is_says_only_why_it_was_refused_now() -> None:
+    letter = answer(record(b"{", (("x", b"1"),)), "default").dead_letter
+    assert letter is not None
+    again = answer(record(letter.value, letter.headers), "default").dead_letter
+    assert again is not None
+    assert [name for name, _ in again.headers] == [name for name, _ in letter.headers]
+
+
+@pytest.mark.parametrize("size", [MAX_KEPT_BYTES + 1, 50_000_000])
+def test_a_record_that_no_dead_letter_can_hold_costs_next_to_nothing(size: int) -> None:
+    letters = record(b'{"password":"' + bytes(size) + b'"}', (("x", b"1"),))
+    tracemalloc.start()
+    try:
+        letter = answer(letters, "default").dead_letter
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert letter is not None
+    assert (letter.key, letter.value) == (None, b"")
+    assert "trainyard-omitted" in dict(letter.headers)
+    assert peak < 1 << 20
 
 
 def test_data_far_away_is_accepted_without_looking_at_it() -> None:
@@ -183,15 +213,26 @@ def test_a_bad_record_is_rejected_with_its_kind_and_kept_as_it_was(
             {"dataset": {"type": "tabular", "uri": "s3://b/x?X-Amz-Signature=secret-canary", "label": "y"}},
             "dataset.uri",
         ),
+        ({"https://bob:secret-canary@host/": 1}, "https://***@host/"),
+        ({"https://bob:" + "secret-canary" * 20 + "@host/": 1}, "https://***@host/"),
+        ({"token=secret-canary": 1}, "token=***"),
+        ({"password": "secret-canary"}, "password"),
+        ({"trainer": "https://bob:secret-canary@host/"}, "trainer"),
+        ({"metric": "https://bob:secret-canary@host/"}, "metric"),
+        ({"task_type": "https://bob:secret-canary@host/"}, "task_type"),
+        ({"queue": "https://bob:secret-canary@host/<"}, "queue"),
+        ({"run_name": "https://bob:secret-canary@host/", "project": "token=secret-canary", "priority": 10}, "priority"),
+        ({"extras": {"https://bob:secret-canary@host/": {}}}, "extras"),
         ({"dataset": {"type": "tabular", "label": "y"}}, "dataset"),
         ({"dataset": {"type": "tabular", "label": "y"}, "dataset_ref": "@x"}, "dataset_ref"),
     ],
 )
 def test_a_wrong_field_is_named_and_no_secret_is_repeated(change: dict[str, Any], path: str) -> None:
-    fact = rejection(asked(request(**change)))
+    found = asked(request(**change))
+    fact = rejection(found)
     assert any(problem.path.startswith(path) for problem in fact.errors), fact.errors
-    assert "secret-canary" not in fact.message
-    assert fact.trainer == change.get("trainer", "flaml")
+    assert "secret-canary" not in repr(found)
+    assert fact.trainer == change.get("trainer", "flaml").replace("bob:secret-canary", "***")
 
 
 def _nested(levels: int) -> Any:

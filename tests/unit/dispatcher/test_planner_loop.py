@@ -22,7 +22,9 @@ from trainyard_dispatcher.run_index import RunIndex
 from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.kafka.records import LogUnavailable
 from trainyard_runtime.projection import Projection
+from trainyard_schemas import events as ev
 from trainyard_schemas.lifecycle import RunState
+from trainyard_schemas.vocabulary import Reason
 
 ROUTING = Routing({}, {"cpu": "cpu"}, "default", {})
 
@@ -32,6 +34,7 @@ class Recorder:
 
     def __init__(self, fail_on: frozenset[str] = frozenset()) -> None:
         self.actions: list[Action] = []
+        self.planned_on: list[Mapping[str, RunState]] = []
         self.fail_on = fail_on
         self.under_way = self.most_under_way = 0
 
@@ -39,6 +42,7 @@ class Recorder:
         self, action: Action, states: Mapping[str, RunState], known: Mapping[str, Known], clock: Callable[[], float]
     ) -> dict[str, Known]:
         self.actions.append(action)
+        self.planned_on.append(states)
         runs = runs_of(action)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -114,6 +118,39 @@ def test_a_standby_does_nothing_and_a_leader_acts_within_its_bound(tmp_path: Pat
         await _run_until(scene, lambda: len(scene.executor.actions) >= 20)
         assert {a.run_id for a in scene.executor.actions if isinstance(a, Create)} == {f.run_id for f in scene.facts}
         assert scene.executor.most_under_way == 4
+
+    asyncio.run(scenario())
+
+
+class Overtaken(Lead):
+    """A lead whose runs are ended by somebody else as soon as an action on them is planned."""
+
+    end: Callable[[str], None]
+
+    def begin(self, action: Action) -> None:
+        super().begin(action)
+        for run_id in runs_of(action):
+            self.end(run_id)
+
+
+def test_a_run_that_ends_between_plan_and_act_is_acted_on_as_it_was_planned(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        scene = Scene(tmp_path, 1, Recorder())
+
+        texts = dict.fromkeys(("run_name", "project", "trainer", "accepted_at", "ended_at"), "text")
+
+        def end(run_id: str) -> None:
+            ended = ev.RunCancelled.model_validate(texts | {"run_id": run_id, "attempt": 0, "reason": Reason.USER})
+            scene.index.fold([scene.log.add(ended)])
+
+        lead = Overtaken({0: 0}, ROUTING, Limits(max_queue_depth=1_000), Vigil())
+        lead.end = end
+        scene.loop._new_lead = lambda _: lead
+        scene.index.fold(scene.log.records)
+        scene.loop.lead(True)
+        await _run_until(scene, lambda: bool(scene.executor.planned_on))
+        assert scene.index.states == {}
+        assert [set(states) for states in scene.executor.planned_on] == [{scene.facts[0].run_id}]
 
     asyncio.run(scenario())
 

@@ -34,10 +34,12 @@ class Log:
 
     def add(self, fact: ev.Fact) -> Record:
         value, headers = ev.encode_event(ev.make_event(fact, source="s", writer="w", now=NOW))
-        return self.add_raw(value, tuple(headers))
+        return self.add_raw(value, tuple(headers), key=fact.run_id.encode())
 
-    def add_raw(self, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()) -> Record:
-        record = Record(TOPIC, PARTITION, len(self.records), int(NOW * 1000), None, value, headers)
+    def add_raw(
+        self, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = (), key: bytes | None = None
+    ) -> Record:
+        record = Record(TOPIC, PARTITION, len(self.records), int(NOW * 1000), key, value, headers)
         self.records.append(record)
         return record
 

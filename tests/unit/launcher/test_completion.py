@@ -35,6 +35,12 @@ def test_the_last_word_is_completed(words: list[str], some: set[str]) -> None:
     assert all(word.startswith(words[-1]) for word in found)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_has_a_completion_of_its_own_beside_the_roots(name: str) -> None:
+    options = {option for parameter in cli.as_command(COMMANDS[name].load()).params for option in parameter.opts}
+    assert not options & {"--install-completion", "--show-completion"}
+
+
 def test_where_a_file_belongs_the_shell_is_left_alone() -> None:
     assert candidates(["train", "my"], COMMANDS) == []
     assert candidates(["nothing", ""], COMMANDS) == []

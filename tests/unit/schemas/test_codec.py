@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.timing import in_time
 from trainyard_schemas import codec
 from trainyard_schemas.errors import Malformed
 
@@ -42,7 +43,7 @@ BAD_BYTES: dict[str, tuple[bytes | None, str]] = {
     "100,000 levels of objects": (b'{"a":' * 80_000 + b"1" + b"}" * 80_000, "too_deep"),
     "65 levels": (b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}", "too_deep"),
     "40,000 keys": (json.dumps({f"k{i}": 1 for i in range(40_000)}).encode(), "too_many_values"),
-    "a million keys": (json.dumps({f"k{i}": 1 for i in range(1_000_000)}).encode(), "too_large"),
+    "a million keys": (b'{"k": 1' + b', "k": 1' * 999_999 + b"}", "too_large"),
     "260,000 numbers": (b'{"a": [' + b"0," * 260_000 + b"0]}", "too_many_values"),
     "260,000 lists in lists": (b'{"a": [' + (b"[" * 60 + b"]" * 60 + b",") * 4_300 + b"0]}", "too_many_values"),
     "260,000 levels": (b'{"a": ' + b"[" * 260_000 + b"]" * 260_000 + b"}", "too_deep"),
@@ -81,6 +82,21 @@ def test_bad_bytes_are_refused_with_a_code_and_a_sentence(kind: str) -> None:
     assert str(error).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (b'{"a": {"b": [1, {"c": NaN}]}, "d": 1}', "a.b.1.c"),
+        (b'{"split": {"test_size": -Infinity}}', "split.test_size"),
+        (b'{"a": 1, "priority": 99999999999999999999}', "priority"),
+        (b'{"time_budget_s": 1e400}', "time_budget_s"),
+        (b'{"tags": ["x", "\\ud800"]}', "tags.1"),
+        (b'{"extras": {"\\ud800": 1}}', "?"),
+    ],
+)
+def test_a_value_that_json_cannot_hold_is_named_by_its_path(value: bytes, path: str) -> None:
+    assert [error.path for error in _refusal(value).errors] == [path]
+
+
 @pytest.mark.timed
 @pytest.mark.parametrize("kind", BAD_BYTES)
 def test_bad_bytes_are_refused_in_under_50_ms(kind: str) -> None:
@@ -90,7 +106,7 @@ def test_bad_bytes_are_refused_in_under_50_ms(kind: str) -> None:
         before = time.thread_time()  # of this thread alone: other tests may use the machine
         _refusal(value)
         fastest_s = min(fastest_s, time.thread_time() - before)
-    assert fastest_s < 0.05
+    in_time(0.05, fastest_s)
 
 
 @pytest.mark.parametrize("kind", BAD_BYTES)

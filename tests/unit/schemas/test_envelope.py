@@ -52,6 +52,11 @@ def test_a_bare_body_is_read_only_where_it_may_be() -> None:
         decode(value)
 
 
+def test_nothing_in_data_base64_and_a_time_in_lower_case_are_read() -> None:
+    event = decode(_body(data_base64=None, time="2026-11-05t08:00:00z"))
+    assert (event.data, event.time) == (DATA, 1_793_865_600.0)
+
+
 def test_headers_of_others_do_not_matter_even_if_null_or_not_utf8() -> None:
     strangers: Headers = [("traceparent", None), ("x", b"\xff\xfe"), ("x", b"2"), ("", b"")]
     assert decode(json.dumps(DATA).encode(), strangers, bare_allowed=True).data == DATA
@@ -66,6 +71,9 @@ def test_headers_of_others_do_not_matter_even_if_null_or_not_utf8() -> None:
         (_body(data=[DATA]), [], "data"),
         (_body(data=None), [], "data"),
         (_body(data_base64="e30="), [], "data_base64"),
+        (_body(data=..., data_base64="e30="), [], "data_base64"),
+        (b'{"a": 1}', [("ce-specversion", b"1.0"), ("ce-id", b"1")], "ce-specversion"),
+        (b'{"a": 1}', [("cloudEvents:specversion", b"1.0")], "cloudEvents:specversion"),
         (_body(specversion="0.3"), [], "specversion"),
         (_body(specversion=1.0), [], "specversion"),
         (_body(specversion=...), STRUCTURED, "specversion"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainyard_schemas.errors import ContractError, UnsupportedVersion
-from trainyard_schemas.runs import RunRequest
+from trainyard_schemas.runs import RunRequest, Split
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.upcasting import SERVER_OWNED, parse_request
 
@@ -72,6 +72,12 @@ def test_every_wrong_field_is_named_and_no_more_than_20() -> None:
     assert error.errors[-1].message == "and 480 more wrong fields"
 
 
+def test_the_label_is_no_group() -> None:
+    by_label = GOOD | {"group_key": ["site", GOOD["dataset"]["label"]], "split": {"method": "group_shuffle"}}
+    (error,) = _refusal(by_label).errors
+    assert (error.path, error.message.partition(";")[0]) == ("group_key", "names the label")
+
+
 WRONG: list[tuple[str, Any, str]] = [
     ("schema_version", 0, "schema_version"),
     ("schema_version", -1, "schema_version"),
@@ -79,7 +85,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("schema_version", 999, "schema_version"),
     ("schema_version", "1", "schema_version"),
     ("schema_version", "2", "schema_version"),
-    ("schema_version", 2.0, "schema_version"),
+    ("schema_version", 2.5, "schema_version"),
     ("schema_version", True, "schema_version"),
     ("schema_version", None, "schema_version"),
     ("trainer", "flaml2", "trainer"),
@@ -172,7 +178,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("priority", -1, "priority"),
     ("priority", 10, "priority"),
     ("priority", "5", "priority"),
-    ("priority", 5.0, "priority"),
+    ("priority", 5.5, "priority"),
     ("retry.max_attempts", 0, "retry.max_attempts"),
     ("retry.max_attempts", 11, "retry.max_attempts"),
     ("retry.on", ["bad luck"], "retry.on.0"),
@@ -194,6 +200,35 @@ def test_a_version_that_is_not_known_has_a_class_of_its_own(version: int) -> Non
     assert isinstance(_refusal(GOOD | {"schema_version": version}), UnsupportedVersion)
 
 
+SECRET_NAMES = [
+    "client_secret",
+    "refresh_token",
+    "id_token",
+    "passwd",
+    "pwd",
+    "private_token",
+    "auth",
+    "auth_token",
+    "access-token",
+    "x-api-key",
+    "sas",
+    "code",
+    "jwt",
+    "session",
+    "session_token",
+    "bearer",
+    "authorization",
+    "secret_key",
+    "aws_secret_access_key",
+    "AWSSecretKey",
+    "AccessKeyId",
+    "AWSAccessKeyId",
+    "subscription-key",
+    "Ocp-Apim-Subscription-Key",
+    "key",
+    "to%6ben",
+    "to%256ben",
+]
 SECRET_URIS = [
     f"s3://user:{CANARY}@datasets/x.csv",
     f"s3://{CANARY}@datasets/x.csv",
@@ -206,6 +241,14 @@ SECRET_URIS = [
     f"https://host/x.csv?access_token={CANARY}",
     f"https://host/x.csv?API_KEY={CANARY}",
     f"https://host/x.csv?password={CANARY}",
+    *(f"https://host/x.csv?a=1&{name}={CANARY}" for name in SECRET_NAMES),
+    f"https://host/x.csv#access_token={CANARY}",
+    f"https://host/x.csv?a=1;token={CANARY}",
+    f"https://host/x.csv%3Ftoken={CANARY}",
+    f"s3://datasets/x.csv?a=1%26token%3D{CANARY}",
+    f"data/x.csv?token={CANARY}",
+    f"https://bob%3A{CANARY}%40host/x.csv",
+    f"s3://AKIA:abc/{CANARY}+gh@datasets/x.csv",
     f"https://us\ner:{CANARY}@host/x.csv",
     f"https://{CANARY}@[::1/x.csv",
     f"ftp://user:{CANARY}@host/x.csv",
@@ -232,6 +275,8 @@ def test_a_uri_with_a_secret_is_refused_and_the_secret_is_not_repeated(uri: str)
         "s3://datasets/with space/ü.csv",
         "https://host:8443/x.csv?version=3&versionId=abc",
         "http://host/x.csv#part",
+        "https://host/x.csv?x-id=GetObject&response-content-type=text/csv&partNumber=1;versionId=2",
+        "s3://datasets/session=5/code=3/key=1/50%25.csv",
     ],
 )
 def test_a_uri_without_a_secret_is_accepted_without_looking_at_what_it_names(uri: str) -> None:
@@ -273,6 +318,31 @@ def test_a_default_that_is_said_is_the_same_request_as_one_that_is_not() -> None
     assert parse_request(said).request.digest == _digest()
     assert _digest(idempotency_key="k") == _digest()
     assert _digest(metric="accuracy") == _digest()
+
+
+def test_what_a_serialiser_writes_for_numbers_and_for_what_is_not_set_is_the_same_request() -> None:
+    assert (
+        _digest(schema_version=2.0, priority=5.0, split={"random_seed": 42.0}, retry={"max_attempts": 3.0}) == _digest()
+    )
+    optional = {name for name, field in RunRequest.model_fields.items() if not field.is_required()}
+    assert _digest(**dict.fromkeys(optional)) == _digest()
+    assert _digest(split=dict.fromkeys(Split.model_fields), dataset=GOOD["dataset"] | {"clearml": None}) == _digest()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("tags", "x", "is not a list; send one, with its items in brackets"),
+        ("group_key", {}, "is not a list; send one, with its items in brackets"),
+        ("split", [], "is not a JSON object; send one, in braces"),
+        ("dataset", "x.csv", "is not a JSON object; send one, in braces"),
+        ("extras", "x", "is not a JSON object; send one, in braces"),
+        ("extras.sklearn", [], "is not a JSON object; send one, in braces"),
+        ("retry_of", "D0B9", "is not an id as Trainyard writes them: a UUID in lower case"),
+    ],
+)
+def test_a_wrong_shape_is_told_in_the_words_of_json(path: str, value: object, says: str) -> None:
+    assert [(e.path, e.message) for e in _refusal(_with(path, value)).errors] == [(path, says)]
 
 
 def test_whatever_else_changes_makes_another_request() -> None:

@@ -31,6 +31,32 @@ def test_the_kinds_of_columns_are_found_and_empty_ones_left_out() -> None:
     )
 
 
+def test_numbers_with_some_dirt_are_numbers_and_codes_are_not() -> None:
+    rows = "".join(
+        f"{i}.5,{'?' if i % 40 == 0 else i},{'A' if i % 10 == 0 else ''}{i:03d},{i % 9 or '-'}\n" for i in range(200)
+    )
+    table = datasets.parse_csv(f"clean,dirty,code,few\n{rows}".encode())
+    columns = frames.infer_columns(table, [])
+    assert [column.kind for column in columns] == ["number", "number", "category", "category"]
+    assert frames.texts_among_numbers(table, columns) == [("dirty", 5, ["?"])]
+    assert int(frames.to_features(table, columns)["dirty"].isna().sum()) == 5
+
+
+@pytest.mark.parametrize(
+    "rows", ["007,true\n012,false\n", "007,true\n012,false\nA1,maybe\n", "007,true\n012,false\n,\n"]
+)
+def test_text_is_read_as_it_is_written_whatever_stands_beside_it(rows: str) -> None:
+    columns = (Column("code", "category"), Column("flag", "category"))
+    table = datasets.parse_csv(f"code,flag\n{rows}".encode(), texts=["code", "flag", "absent"])
+    features = frames.to_features(table, columns)
+    assert features.iloc[:2].to_dict("list") == {"code": ["007", "012"], "flag": ["true", "false"]}
+
+
+def test_true_and_false_are_one_and_zero_also_beside_text() -> None:
+    table = datasets.parse_csv(b"flag\ntrue\nFALSE\nmaybe\n")
+    assert frames.to_features(table, (Column("flag", "number"),))["flag"].tolist()[:2] == [1.0, 0.0]
+
+
 def test_features_survive_json_exactly() -> None:
     columns = frames.infer_columns(MIXED, ["y"])
     features = frames.to_features(MIXED, columns)
@@ -77,6 +103,40 @@ def test_whole_numbers_with_gaps_stay_whole_as_classes() -> None:
 def test_classes_are_what_an_event_can_hold(labels: list[str], classes: tuple[object, ...]) -> None:
     frame = datasets.parse_csv(("a,y\n" + "".join(f"{i},{labels[i % len(labels)]}\n" for i in range(60))).encode())
     assert frames.make_target(frame, "y", "classification").classes == classes
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        (["1", "2"], (1, 2)),
+        (["1", "2", ""], (1, 2)),
+        (["-1", "0"], (-1, 0)),
+        (["01", "02"], ("01", "02")),
+        (["1.0", "2.0"], ("1.0", "2.0")),
+        (["1", "1.0", "2"], (1, 2)),
+        (["1.5", "2.25"], (1.5, 2.25)),
+        (["true", "false"], ("false", "true")),
+        (["True", "False"], (False, True)),
+        (["true", "TRUE", "False"], (False, True)),
+        (["no", "yes"], ("no", "yes")),
+        (["100000000000000301", "100000000000000300", ""], ("100000000000000300", "100000000000000301")),
+    ],
+)
+def test_classes_go_by_what_the_file_says(written: list[str], classes: tuple[object, ...]) -> None:
+    rows = "".join(f"{i},{written[i % len(written)]}\n" for i in range(12 * len(written)))
+    table = datasets.parse_csv(f"x,y\n{rows}".encode(), texts=["y"])
+    target = frames.make_target(table, "y", "classification")
+    assert target.classes == classes
+    assert [type(found) for found in target.classes] == [type(expected) for expected in classes]
+
+
+def test_numbers_in_a_label_are_a_regressions_whether_read_as_text_or_not() -> None:
+    content = ("x,y\n" + "".join(f"{i},{i / 7:.3f}\n" for i in range(60)) + "60,\n").encode()
+    as_text = frames.make_target(datasets.parse_csv(content, texts=["y"]), "y", None)
+    as_numbers = frames.make_target(datasets.parse_csv(content), "y", None)
+    assert as_text.task_type == as_numbers.task_type == "regression"
+    assert as_text.values.tolist() == as_numbers.values.tolist()
+    assert as_text.dropped_rows == 1
 
 
 def test_the_task_follows_the_label_where_none_is_asked() -> None:

@@ -145,7 +145,7 @@ def test_the_command_prints_a_verdict_and_exits_by_it(tmp_path: Path, capsys: py
 
 
 def test_the_command_ends_with_its_parent_before_it_loads_any_library() -> None:
-    command = ("-X", "importtime", "-m", "trainyard_trainer_worker.training.verify", "--wait", "--parent-pid", "1")
+    command = ("-X", "importtime", "-m", "trainyard_trainer_worker.training.verify", "--parent-pid", "1", "model")
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 143, "it is not a child of process 1"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

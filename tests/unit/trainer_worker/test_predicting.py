@@ -45,6 +45,26 @@ def test_one_prediction_per_row_in_the_file_s_order(model: tuple[Path, str]) -> 
     assert [p.name for p in out.parent.iterdir() if "partial" in p.name] == []
 
 
+def test_a_blank_line_in_a_file_of_one_column_is_a_row_and_one_at_its_end_is_none(model: tuple[Path, str]) -> None:
+    status, verdict, out = ask(model, "x\n3\n\n1\n\n")
+    assert (status, verdict["rows"]) == (0, 3)
+    assert pd.read_csv(out)["prediction"].round(6).tolist() == [6.0, 2.0, 2.0]
+
+
+def test_a_place_that_does_not_exist_is_named(model: tuple[Path, str]) -> None:
+    path, sha256 = model
+    data = path.parent / "new.csv"
+    data.write_text("x\n1\n")
+    out = path.parent / "nowhere" / "out.csv"
+    command = [sys.executable, "-m", "trainyard_trainer_worker.training.predicting", str(path), "--sha256", sha256]
+    done = subprocess.run(
+        [*command, "--data", str(data), "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    problem = json.loads(done.stdout)["problem"]
+    assert "nowhere" in problem
+    assert "None" not in problem
+
+
 @pytest.mark.parametrize(
     ("csv", "more", "problem"),
     [

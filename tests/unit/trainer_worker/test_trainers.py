@@ -12,6 +12,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
+from tests.timing import in_time
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker import trainers
@@ -61,10 +62,38 @@ def flaml_settings(
 
 def test_flaml_gets_group_cross_validation_where_groups_are_held_out() -> None:
     groups = np.arange(20, dtype=np.int64) // 7
-    settings, _, _ = flaml_settings({}, groups)
-    assert (settings["split_type"], settings["eval_method"], settings["n_splits"]) == ("group", "cv", 3)
-    assert settings["groups"] is groups
-    assert "groups" not in flaml_settings({})[0]
+    for_numbers, _, _ = flaml_settings({}, groups, n_classes=0)
+    assert (for_numbers["split_type"], for_numbers["eval_method"], for_numbers["n_splits"]) == ("group", "cv", 3)
+    assert for_numbers["groups"] is groups
+    for_classes, _, _ = flaml_settings({}, groups)
+    assert (for_classes["eval_method"], for_classes["n_splits"]) == ("cv", 3)
+    assert "split_type" not in flaml_settings({})[0]
+
+
+def test_whole_groups_are_validated_on_and_every_class_is_always_trained_on() -> None:
+    from trainyard_trainer_worker.trainers.group_folds import covering_folds
+
+    groups = np.repeat(np.arange(6), 4)
+    target = np.where(groups == 2, 2, np.arange(24) % 2)  # one group holds all of class 2
+    folds = covering_folds(groups, target, 3).folds
+    assert len(folds) == 3
+    for trained, validated in folds:
+        assert set(groups[trained]).isdisjoint(groups[validated])
+        assert set(target[trained]) == {0, 1, 2}
+        assert len(trained) + len(validated) == 24
+    assert {int(group) for _, validated in folds for group in groups[validated]} == {0, 1, 3, 4, 5}
+    assert covering_folds(groups, groups, 3).folds == [], "each group is a class"
+
+
+@pytest.mark.parametrize("n_splits", [-1, 0, 1, 21, 10**6])
+def test_flaml_is_not_asked_for_folds_that_cannot_be(n_splits: int) -> None:
+    with pytest.raises(AttemptError, match="n_splits must be 2 to 20"):
+        flaml_settings({"fit_args": {"n_splits": n_splits}})
+
+
+def test_flaml_stops_early_or_not_and_nothing_between() -> None:
+    with pytest.raises(AttemptError, match="early_stop must be true or false"):
+        flaml_settings({"fit_args": {"early_stop": "no"}})
 
 
 def test_flaml_never_runs_with_one_trial_or_without_a_budget() -> None:
@@ -239,4 +268,4 @@ def test_a_solver_that_does_not_converge_stops_and_says_why(params: dict[str, An
     began = time.monotonic()
     _, warned, _ = logreg(params, budget_s)
     assert any(says in warning for warning in warned), warned
-    assert time.monotonic() - began < budget_s + 3.0
+    in_time(budget_s + 3.0, time.monotonic() - began)

@@ -44,6 +44,16 @@ def _tell_page(status: StackStatus) -> None:
         _tell(f"The run page: {status.page}")
 
 
+def _tell_differences(status: StackStatus) -> None:
+    """Topics that somebody configured in another way than declared, which nobody undoes."""
+    from trainyard_runtime.kafka.admin import KafkaUnavailableError, inspect_topics
+    from trainyard_schemas.topics import TOPICS
+
+    with contextlib.suppress(KafkaUnavailableError):
+        for found in inspect_topics(status.bootstrap, status.topic_prefix, TOPICS).differences:
+            _tell(f"Topic {found.topic} has {found.key}={found.actual}; declared is {found.declared}.")
+
+
 @up_app.command()
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False,
@@ -59,6 +69,7 @@ def up(
         _tell("The stack is ready." if started else "The stack runs already.")
         _show(status, as_json)
         _tell_page(status)
+        _tell_differences(status)
         return
     prepare(settings, _tell, fresh=fresh)
     _tell("Starting; Ctrl-C ends the stack. `./trainyard status` in another terminal tells where everything listens.")

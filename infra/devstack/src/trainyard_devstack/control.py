@@ -27,7 +27,7 @@ from trainyard_devstack.home_files import (
     running_supervisor,
     wipe_data,
 )
-from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
+from trainyard_devstack.kafka_broker import EmbeddedKafka
 from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import PAGE, Credentials, Home
 
@@ -163,14 +163,14 @@ def start_stack(
 
 
 def prepare(settings: StackSettings, notify: Callable[[str], None], *, fresh: bool) -> None:
-    """What a start needs first: folders, Kafka's jars (downloaded once, told by `notify`), and no data if `fresh`."""
+    """What a start needs first: folders, Kafka (got ready once, told by `notify`), and no data if `fresh`."""
     home = Home(settings.home)
     make_home(home)
     if fresh:
         if running_supervisor(home) is not None:
             raise _fresh_while_running(home)
         wipe_data(home)
-    ensure_jars(default_cache_dir(os.environ), notify)
+    EmbeddedKafka(home.kafka, notify=notify).prepare()
     free_mb = shutil.disk_usage(home.path).free // 2**20
     if free_mb < 500:
         raise DevstackError(f"The stack needs 500 MB free in {home.path}, and there are {free_mb} MB: free some space.")

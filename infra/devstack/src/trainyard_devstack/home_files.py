@@ -130,7 +130,7 @@ def running_supervisor(home: Home) -> int | None:
                 return None
             text = handle.read().strip()
             return int(text) if text else None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -20,6 +20,11 @@ class Java:
     program: Path
     major: int
 
+    @property
+    def release(self) -> Path:
+        """The file that tells its exact version."""
+        return self.program.parent.parent / "release"
+
 
 def java_major(release_text: str) -> int | None:
     """The major version in the text of a Java home's `release` file, None where there is none."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from typing import IO, Self
 
 from trainyard_devstack.children import end_child, last_lines, start_child
 from trainyard_devstack.errors import ConfigurationError, DevstackError
-from trainyard_devstack.java import find_java
+from trainyard_devstack.java import Java, find_java
+from trainyard_devstack.kafka_aot import ensure_cache
 from trainyard_devstack.kafka_config import BrokerAddress, explain_death, java_command, server_properties
 from trainyard_devstack.kafka_jars import default_cache_dir, ensure_jars
 from trainyard_devstack.ports import is_free, kept_ports
+from trainyard_schemas.topics import TOPICS
 
 MIN_FREE_BYTES = 200 * 1024 * 1024
 """Below this much free space the broker is not started: it would end in the middle of a run."""
@@ -44,14 +47,17 @@ class EmbeddedKafka:
         start_timeout_s: float = 60.0,
         stop_timeout_s: float = 10.0,
         notify: Callable[[str], None] = lambda _sentence: None,
+        learn_to: Path | None = None,
     ) -> None:
+        """With `learn_to`, what the start has learnt is left there when the broker stops (kafka_aot)."""
         self._data_dir = data_dir.resolve()
         self._wanted_port = port
         self._log_path = log_path or self._data_dir / "kafka.log"
-        self._jars_dir = jars_dir or default_cache_dir(os.environ)
+        self._jars_dir = (jars_dir or default_cache_dir(os.environ)).resolve()
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._notify = notify
+        self._learn_to = learn_to
         self._address: BrokerAddress | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -82,13 +88,21 @@ class EmbeddedKafka:
             raise
         return self.bootstrap
 
+    def prepare(self) -> tuple[Java, list[Path], list[str]]:
+        """The Java, Kafka's jars and the JVM's options of a start: what is missing is downloaded and made, once."""
+        java = find_java(os.environ)
+        jars = ensure_jars(self._jars_dir, self._notify)
+        if self._learn_to is not None:
+            return java, jars, []
+        cache = ensure_cache(java, jars, self._jars_dir, self._learn, self._notify)
+        return java, jars, [] if cache is None else [f"-XX:AOTCache={cache}"]
+
     def spawn(self) -> None:
         """Start the process without waiting: formats the data folder first where it is new (about 1 s)."""
         if self._process is not None and self._process.poll() is None:
             raise DevstackError("The embedded Kafka runs already.")
-        java = find_java(os.environ)
-        jars = ensure_jars(self._jars_dir, self._notify)
         try:
+            java, jars, options = self.prepare()
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._take_the_folder()
             self._refuse_a_full_disk()
@@ -98,8 +112,9 @@ class EmbeddedKafka:
             properties.write_text(server_properties(self._address, logs), encoding="utf-8")
             if not (logs / "meta.properties").is_file():
                 shutil.rmtree(logs, ignore_errors=True)  # a format that was cut off
-                self._format(java_command(java.program, java.major, jars, "kafka.tools.StorageTool"), properties)
-            command = java_command(java.program, java.major, jars, "kafka.Kafka", str(properties))
+                self._format(java_command(java, jars, "kafka.tools.StorageTool", options=options), properties)
+            learning = [] if self._learn_to is None else [f"-XX:AOTCacheOutput={self._learn_to}"]
+            command = java_command(java, jars, "kafka.Kafka", str(properties), options=[*options, *learning])
             self._log_start_byte = self._log_path.stat().st_size if self._log_path.exists() else 0
             self._process = start_child(command, log_path=self._log_path)
         except OSError as error:
@@ -142,6 +157,16 @@ class EmbeddedKafka:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _learn(self, output: Path) -> None:
+        """Start and end a broker in a folder of its own that does what every stack's broker does first."""
+        from trainyard_runtime.kafka.admin import apply_topics
+
+        with (
+            tempfile.TemporaryDirectory(prefix="trainyard-kafka-") as folder,
+            EmbeddedKafka(Path(folder), jars_dir=self._jars_dir, stop_timeout_s=60.0, learn_to=output) as kafka,
+        ):
+            apply_topics(kafka.bootstrap, "trainyard.", TOPICS)
 
     def _take_the_folder(self) -> None:
         """Hold the folder's lock: Kafka itself lets a second KRaft node write into the same data for a while."""

@@ -56,6 +56,7 @@ class Broker:
         self.completed: list[Event] = []
         self.request_signals: dict[str, Signal] = {}
         self.commands: list[Record] = []
+        self.command_signals: dict[str, Signal] = {}
         self.commands_committed = 0
         self.heartbeats: list[str] = []
         self.news: dict[str, dict[str, Signal]] = defaultdict(dict)
@@ -148,6 +149,8 @@ class Broker:
     def _store_command(self, value: bytes) -> int:
         offset = len(self.commands)
         self.commands.append(Record(COMMANDS, 0, offset, int(self._kernel.now * 1000), None, value))
+        for signal in self.command_signals.values():
+            signal.set()
         return offset
 
     def _store_heartbeat(self, claim: str) -> int:

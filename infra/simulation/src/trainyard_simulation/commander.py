@@ -8,7 +8,7 @@ from trainyard_dispatcher.command_intake import Obey, answer_command
 from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_schemas.events import make_event
 from trainyard_simulation.broker import Broker, ends_of
-from trainyard_simulation.effects import Signal, Sleep
+from trainyard_simulation.effects import IDLE_S, Signal, Sleep
 from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 
@@ -19,11 +19,12 @@ LOOK_EVERY_S = 3.0
 async def obey(kernel: Kernel, broker: Broker, process: Process) -> None:
     """One incarnation, the only one of its time: fold to the log's end, answer, append, commit; for ever."""
     wake = Signal(kernel)
+    ordered = broker.command_signals[process.name] = Signal(kernel)
     view = broker.subscribe(process, wake)
     while True:
         position = broker.commands_committed
         if position >= len(broker.commands):
-            await Sleep(LOOK_EVERY_S)
+            await ordered.wait(IDLE_S)
             continue
         try:
             record: Record = await broker.read("fetch command", partial(broker.commands.__getitem__, position))

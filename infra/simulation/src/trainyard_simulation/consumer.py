@@ -6,15 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
-from trainyard_simulation.effects import Call, Signal, Sleep
+from trainyard_simulation.effects import IDLE_S, Call, Signal, Sleep
 from trainyard_simulation.groups import Group, StaleGeneration
 from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 
 MAX_BATCH = 4
-IDLE_S = 120.0
-"""Woken by each new record and each rebalance; this is only the fallback, long to save steps."""
-
 RETRY_S = 0.5
 T = TypeVar("T")
 _UNKNOWN_GENERATION = -2

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from trainyard_simulation.kernel import Kernel
     from trainyard_simulation.processes import Task
 
+IDLE_S = 120.0
+"""How long who is woken by news waits for them at most: only a fallback, long to save steps."""
+
 
 class Effect(Protocol):
     """What a coroutine under simulation yields: it is told to begin, and resumes the task later."""

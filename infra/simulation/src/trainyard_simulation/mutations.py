@@ -13,7 +13,7 @@ from trainyard_dispatcher.actions import Action
 from trainyard_dispatcher.known import Known
 from trainyard_schemas import lifecycle
 from trainyard_schemas.events import AttemptDispatched, AttemptStarted, Event
-from trainyard_schemas.lifecycle import RunState, Verdict
+from trainyard_schemas.lifecycle import Rule, RunState, Verdict
 from trainyard_schemas.vocabulary import EventType, RunPhase
 from trainyard_trainer_worker import protocol
 from trainyard_trainer_worker.lease import Lease
@@ -27,9 +27,6 @@ def _replaced(module: ModuleType, name: str, make: Callable[[Any], Any]) -> Iter
         yield
     finally:
         setattr(module, name, original)
-
-
-Rule = Callable[[RunState, Event], RunState | Verdict]
 
 
 @contextmanager
@@ -47,12 +44,12 @@ def _last_dispatched_wins() -> AbstractContextManager[None]:
     """The fold takes every `dispatched` of an attempt that nobody has claimed, not only the first."""
 
     def make(original: Rule) -> Rule:
-        def rule(state: RunState, event: Event) -> RunState | Verdict:
+        def rule(state: RunState, event: Event, offset: int) -> RunState | Verdict:
             fact = event.fact
             assert isinstance(fact, AttemptDispatched)
             if state.phase is RunPhase.DISPATCHED and fact.attempt == state.attempt and fact.task_id != state.task_id:
-                return replace(state, task_id=fact.task_id, queued_at=None)
-            return original(state, event)
+                return replace(state, offset=offset, task_id=fact.task_id, queued_at=None)
+            return original(state, event, offset)
 
         return rule
 
@@ -63,12 +60,12 @@ def _last_started_wins() -> AbstractContextManager[None]:
     """The fold takes every `started` of the attempt's task, not only the first."""
 
     def make(original: Rule) -> Rule:
-        def rule(state: RunState, event: Event) -> RunState | Verdict:
+        def rule(state: RunState, event: Event, offset: int) -> RunState | Verdict:
             fact = event.fact
             assert isinstance(fact, AttemptStarted)
             if state.phase is RunPhase.STARTED and fact.task_id == state.task_id and fact.claim != state.claim:
-                return replace(state, claim=fact.claim, worker=fact.worker)
-            return original(state, event)
+                return replace(state, offset=offset, claim=fact.claim, worker=fact.worker)
+            return original(state, event, offset)
 
         return rule
 
@@ -114,10 +111,10 @@ def _any_task_starts() -> AbstractContextManager[None]:
     """A worker claims an attempt with whatever task it popped, and the fold takes that."""
 
     def make(original: Rule) -> Rule:
-        def rule(state: RunState, event: Event) -> RunState | Verdict:
+        def rule(state: RunState, event: Event, offset: int) -> RunState | Verdict:
             fact = event.fact
             assert isinstance(fact, AttemptStarted)
-            return original(replace(state, task_id=fact.task_id), event)
+            return original(replace(state, task_id=fact.task_id), event, offset)
 
         return rule
 

@@ -15,12 +15,12 @@ from trainyard_dispatcher.routing import Routing
 from trainyard_dispatcher.run_ends import conflict_answer
 from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.kafka.records import AppendUnknown, LogUnavailable
-from trainyard_schemas.events import Fact, OriginRecord, RunAccepted, make_event
+from trainyard_schemas.events import AttemptStarted, Fact, OriginRecord, RunAccepted, make_event
 from trainyard_schemas.lifecycle import Verdict
 from trainyard_schemas.vocabulary import RunPhase
 from trainyard_simulation.broker import Broker, ends_of
 from trainyard_simulation.clearml import ClearML, SimulatedTasks
-from trainyard_simulation.effects import Signal, Sleep
+from trainyard_simulation.effects import IDLE_S, Signal, Sleep
 from trainyard_simulation.kernel import Kernel
 from trainyard_simulation.processes import Process
 
@@ -51,6 +51,7 @@ class Planner:
         self._around = around
         self._process = process
         self._wake = Signal(around.kernel)
+        self._begun = Signal(around.kernel)
         self._view = around.broker.subscribe(process, self._wake)
         self._member = around.broker.lead.join(process, self._wake)
         self._conflicts: dict[str, RunAccepted] = {}
@@ -73,7 +74,7 @@ class Planner:
         kernel.spawn(self._process, self._listen(), "listen")
         timer_s = FIRST_TIMER_S
         while True:
-            self._note_conflicts()
+            self._take_news()
             began = False
             if self._member.partitions:
                 if self._lead_generation != self._member.generation:
@@ -92,7 +93,7 @@ class Planner:
             return
         while not self._view.has_reached(ends):
             await self._wake.wait(FIRST_TIMER_S)
-        self._note_conflicts()
+        self._take_news()
         if self._lead is not None:
             around.kernel.coverage["planner leads again"] += 1
         self._lead = Lead(ends, around.routing, around.limits, self._vigil)
@@ -145,9 +146,10 @@ class Planner:
         broker, kernel = self._around.broker, self._around.kernel
         position = len(broker.heartbeats)
         while True:
-            await Sleep(PROVE_EVERY_S)
             if not any(state.phase is RunPhase.STARTED for state in self._view.states.values()):
+                await self._begun.wait(IDLE_S)
                 continue
+            await Sleep(PROVE_EVERY_S)
             sent_at, start = kernel.now, position
             try:
                 heard: list[str] = await broker.read("read heartbeats", partial(_after, broker.heartbeats, start))
@@ -158,10 +160,13 @@ class Planner:
                 self._vigil.heard(claim, kernel.now)
             self._vigil.read_to_end(sent_at)
 
-    def _note_conflicts(self) -> None:
+    def _take_news(self) -> None:
         for folded in self._view.news:
-            if folded.step.verdict is Verdict.CONFLICT and isinstance(folded.event.fact, RunAccepted):
-                self._conflicts[conflict_answer(folded.event.fact).run_id] = folded.event.fact
+            fact = folded.event.fact
+            if isinstance(fact, AttemptStarted):
+                self._begun.set()
+            elif folded.step.verdict is Verdict.CONFLICT and isinstance(fact, RunAccepted):
+                self._conflicts[conflict_answer(fact).run_id] = fact
         self._view.news.clear()
         for run_id in [r for r in self._conflicts if r in self._view.states]:
             del self._conflicts[run_id]

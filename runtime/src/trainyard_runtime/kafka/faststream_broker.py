@@ -1,8 +1,9 @@
 """Subscriptions by FastStream, with its defaults replaced by ones that lose nothing.
 
-FastStream's own defaults commit before the work is done, start at the end of a topic, and drop a record whose header
-is null or not UTF-8. Here every subscription acknowledges nothing by itself, starts at the beginning, hands over
-batches of raw records, and commits explicitly `{partition: offset + 1}`. The only module that imports FastStream.
+FastStream's own defaults commit before the work is done, start at the end of a topic, read what aborted transactions
+wrote, and drop a record whose header is null or not UTF-8. Here every subscription acknowledges nothing by itself,
+starts at the beginning, hands over batches of raw records, and commits explicitly `{partition: offset + 1}`. The only
+module that imports FastStream.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ def refuse_unsafe(subscriber: Any) -> None:
         problems.append("auto_offset_reset is latest: records before the first start are skipped; set earliest")
     if not getattr(subscriber, "batch_timeout_ms", 0):
         problems.append("batch is off: one commit a record; set batch=True")
+    if subscriber.group_id and options.get("isolation_level") != "read_committed":
+        problems.append(
+            "isolation_level is read_uncommitted: what an aborted transaction wrote counts; set read_committed"
+        )
     parser = subscriber._call_options.parser
     if parser is None:
         problems.append("parser is FastStream's: it drops records with a null or non-UTF-8 header; set a tolerant one")
@@ -93,7 +98,11 @@ class Subscription:
         max_records: int = 500,
         client_id: str = "trainyard",
     ) -> None:
-        """With a `group`, the topic's partitions are shared among its members; else `start_at` names those to read."""
+        """With a `group`, the topic's partitions are shared among its members; else `start_at` names those to read.
+
+        A group waits for transactions to end, and is given the committed ones. `start_at` is for a topic that is ours
+        alone, where no transaction is written: what a prefix read finds there must be found here too.
+        """
         if (group is None) == (start_at is None):
             raise ValueError("a subscription has either a group or the offsets to start at")
         self._handler = handler
@@ -105,6 +114,7 @@ class Subscription:
         if group is not None:
             options = {
                 "group_id": group,
+                "isolation_level": "read_committed",
                 "listener": AssignmentListener(self._changed),
                 "session_timeout_ms": SESSION_TIMEOUT_MS,
                 "heartbeat_interval_ms": HEARTBEAT_MS,

@@ -39,6 +39,8 @@ class RunLog:
         self._resync_s = resync_s
         self._client_id = client_id
         self._more = asyncio.Event()
+        self._empty: dict[int, tuple[int, int]] = {}
+        """Per partition from where to where there was no record, only markers of somebody's transactions."""
         self._log = get_logger(component="lifecycle")
 
     async def bounds(self) -> tuple[dict[int, int], dict[int, int]]:
@@ -101,8 +103,14 @@ class RunLog:
             start = next_offsets[partition]
             if start > end:
                 raise OffsetGone(f"{self.topic}-{partition} ends at {end}, before {start}: it was created again")
-            if start < end:
-                yield partition, await self._reader.read_to_end(self.topic, partition, start)
+            empty_from, empty_to = self._empty.get(partition, (0, 0))
+            read_from = empty_to if start == empty_from else start
+            if read_from < end:
+                records, reached = await self._reader.read_on(self.topic, partition, read_from)
+                if records:
+                    yield partition, records
+                else:
+                    self._empty[partition] = (start, reached)
 
     async def _watch(self) -> None:
         """Set `_more` whenever somebody appends; what it misses while Kafka is away, the next resync finds."""

@@ -141,7 +141,7 @@ class Dispatcher:
         vigil = Vigil(limits.silence_s / 3)
 
         def ends_now() -> Awaitable[dict[int, int]]:
-            return reader.end_offsets(lifecycle)
+            return reader.record_ends(lifecycle)
 
         planner = PlannerLoop(
             index,
@@ -182,7 +182,7 @@ class Dispatcher:
             stack.push_async_callback(subscription.stop)
             await subscription.start()
         consumers: dict[str, tuple[str, Positions]] = {
-            "fold": (lifecycle, index.positions),
+            "fold": (lifecycle, folding.positions),
             "intake": (kafka.topic(TopicName.RUNS_REQUESTED), taking.positions),
             "commands": (kafka.topic(TopicName.RUNS_COMMANDS), obeying.positions),
             "completed_copier": (lifecycle, copying.positions),
@@ -192,7 +192,7 @@ class Dispatcher:
             group.create_task(index.keep_flushing())
             group.create_task(self._probe(clearml))
             group.create_task(HeartbeatWatch(kafka, reader, vigil, steady).run())
-            group.create_task(StandstillWatch(consumers, reader.end_offsets, self.metrics).run())
+            group.create_task(StandstillWatch(consumers, reader.stable_offsets, self.metrics).run())
             await index.reached(ends)
             self._checks["fold"] = "ok"
 
@@ -225,7 +225,7 @@ class Dispatcher:
                             " another partition than before; use a new TRAINYARD_TOPIC_PREFIX"
                         )
                 lifecycle = self._kafka.topic(TopicName.RUNS_LIFECYCLE)
-                return await reader.first_offsets(lifecycle), await reader.end_offsets(lifecycle)
+                return await reader.first_offsets(lifecycle), await reader.record_ends(lifecycle)
             except LogUnavailable as error:
                 self._checks["fold"] = f"Kafka does not answer, or topics are missing: {error}"
                 self._log.warning("waiting for Kafka and its topics", action="wait", error=str(error))

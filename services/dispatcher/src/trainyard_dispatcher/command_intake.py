@@ -5,11 +5,12 @@ On `runs.commands` anybody publishes, as on `runs.requested`: a CloudEvent (stru
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainyard_dispatcher.intake import MAX_MESSAGE_CHARACTERS, DeadLetter, dead_letter
+from trainyard_dispatcher.intake import MAX_MESSAGE_CHARACTERS, DeadLetter, content, dead_letter
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.codec import printable
@@ -18,6 +19,7 @@ from trainyard_schemas.envelope import Envelope, Mode, decode
 from trainyard_schemas.errors import ContractError, FieldError, Invalid, Malformed
 from trainyard_schemas.ids import NAMESPACE
 from trainyard_schemas.lifecycle import RunState
+from trainyard_schemas.text import RUN_ID_PATTERN
 from trainyard_schemas.vocabulary import CommandName, EventType
 
 
@@ -56,7 +58,7 @@ def answer_command(record: Record, state_of: Callable[[str], RunState | None]) -
     """The one answer to a record of `runs.commands`; `state_of` knows the log up to a moment after the command came."""
     read = command_of(record)
     if isinstance(read, ContractError):
-        return _refuse(record, "", read)
+        return _refuse(record, _named_run(record), read)
     command, command_id = read
     state = state_of(command.run_id)
     if state is None:
@@ -90,6 +92,12 @@ def _id_of(record: Record, envelope: Envelope, command: RunCommand) -> str:
     else:
         parts = ("origin", record.topic, str(record.partition), str(record.offset), str(record.timestamp_ms))
     return str(uuid.uuid5(NAMESPACE, "\n".join(("command", *parts))))
+
+
+def _named_run(record: Record) -> str:
+    """The run that a wrong command names, or nothing where no id can be read."""
+    run_id = content(record).get("run_id")
+    return run_id if isinstance(run_id, str) and re.fullmatch(RUN_ID_PATTERN, run_id) else ""
 
 
 def _problem(detail: str, message: str) -> Invalid:

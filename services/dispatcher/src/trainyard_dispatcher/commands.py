@@ -12,8 +12,10 @@ EXIT_UNAVAILABLE = 5
 EXIT_CONFLICT = 6
 TIMEOUT_S = 10.0
 
-dispatcher_app = typer.Typer(help="Run the dispatcher: intake and planner.")
-topics = typer.Typer(help="Create Kafka's topics as declared, or check them.", no_args_is_help=True)
+dispatcher_app = typer.Typer(add_completion=False, help="Run the dispatcher: intake and planner.")
+topics = typer.Typer(
+    add_completion=False, help="Create Kafka's topics as declared, or check them.", no_args_is_help=True
+)
 
 
 @dispatcher_app.command("dispatcher")

@@ -13,10 +13,10 @@ from trainyard_dispatcher.metrics import DispatcherMetrics
 from trainyard_dispatcher.run_index import RunIndex
 from trainyard_runtime.failpoints import failpoint
 from trainyard_runtime.kafka.async_log import LogWriter
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import LogUnavailable, Record
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.errors import ContractError
-from trainyard_schemas.events import decode_event
 from trainyard_schemas.vocabulary import TERMINAL_EVENTS
 
 _MARKS = tuple(event_type.value.encode() for event_type in sorted(TERMINAL_EVENTS))
@@ -53,7 +53,7 @@ class CompletedCopier:
         if not any(mark in value for mark in _MARKS):  # most records are not: their JSON need not be read again
             return None
         try:
-            event = decode_event(record.value, record.headers)
+            event = event_in(record)
         except ContractError:
             return None
         if event.type not in TERMINAL_EVENTS:

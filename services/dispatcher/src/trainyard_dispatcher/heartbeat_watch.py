@@ -8,11 +8,12 @@ from typing import Final
 
 from trainyard_dispatcher.vigil import Vigil
 from trainyard_runtime.kafka.async_log import LogReader, tail
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import LogError, LogUnavailable, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
 from trainyard_schemas.errors import ContractError
-from trainyard_schemas.events import AttemptHeartbeat, decode_event
+from trainyard_schemas.events import AttemptHeartbeat
 from trainyard_schemas.topics import TopicName
 
 PROVE_EVERY_S: Final = 2.0
@@ -67,7 +68,7 @@ class HeartbeatWatch:
         if self._next is not None:
             self._next[record.partition] = max(self._next.get(record.partition, 0), record.offset + 1)
         try:
-            fact = decode_event(record.value, record.headers).fact
+            fact = event_in(record).fact
         except ContractError:
             return
         if isinstance(fact, AttemptHeartbeat):

@@ -12,17 +12,20 @@ from typing import Any
 
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
-from trainyard_schemas.codec import printable
-from trainyard_schemas.envelope import Envelope, Mode, decode
+from trainyard_schemas.codec import decode_object, printable
+from trainyard_schemas.envelope import Envelope, Headers, Mode, decode
 from trainyard_schemas.errors import ContractError, FieldError, Invalid, Malformed
 from trainyard_schemas.ids import run_id_from_event, run_id_from_key, run_id_from_origin
 from trainyard_schemas.redaction import redacted, redacted_headers
-from trainyard_schemas.upcasting import ParsedRequest, parse_request
+from trainyard_schemas.upcasting import ParsedRequest, parse_request, version_of
 from trainyard_schemas.vocabulary import CLONE_SOURCE, EventType, Reason
 
 MAX_MESSAGE_CHARACTERS = 2_000
 DATASCHEMA_PREFIX = "urn:trainyard:schema:run.requested:"
 HEADER_PREFIX = "trainyard-"
+OMITTED_HEADER = ("trainyard-omitted", b"the record was too large for the dead-letter topic; read it at its origin")
+MAX_KEPT_BYTES = 2 * 1024 * 1024
+"""What a dead-letter topic takes. A few bytes that somebody has compressed well can be gigabytes here."""
 _AS_WRITTEN = "x" * 64
 """As long as any source and writer of ours, so that nothing fits here that does not fit as written."""
 
@@ -66,7 +69,7 @@ def answer(record: Record, tenant: str) -> Answer:
         accepted = _accepted(record, tenant, envelope, parsed)
         _fits_the_log(accepted)
     except ContractError as error:
-        return _rejected(record, tenant, error, envelope.data if envelope is not None else {})
+        return _rejected(record, tenant, error, envelope.data if envelope is not None else content(record))
     return Answer(accepted)
 
 
@@ -85,7 +88,9 @@ def reject_as_too_large(record: Record, tenant: str) -> Answer:
 def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: str) -> DeadLetter:
     """A record's bytes and headers, and headers of ours that say why it is here and whence it came.
 
-    Unchanged, but for secrets, which no dead letter may keep: `trainyard-redacted` says that there were some.
+    Unchanged, but for secrets, which no dead letter may keep (`trainyard-redacted` says that there were some), and for
+    what an earlier refusal of the same record had added: a dead letter may be sent again as it is. A record that is
+    larger than the topic takes is left out, and `trainyard-omitted` says so.
     """
     why = {
         "reason": reason,
@@ -97,11 +102,21 @@ def dead_letter(record: Record, run_id: str, reason: str, detail: str, message: 
         "origin-offset": str(record.offset),
         "origin-timestamp": str(record.timestamp_ms),
     }
-    key, value, headers = redacted(record.key), redacted(record.value), redacted_headers(record.headers)
-    if (key, value, headers) != (record.key, record.value, tuple(record.headers)):
+    own = tuple((name, text) for name, text in record.headers if not name.startswith(HEADER_PREFIX))
+    if _size(record.key, record.value, own) > MAX_KEPT_BYTES:
+        return DeadLetter(None, b"", (*_added(why), OMITTED_HEADER))
+    key, value, headers = redacted(record.key), redacted(record.value), redacted_headers(own)
+    if (key, value, headers) != (record.key, record.value, own):
         why["redacted"] = "secrets"
-    added = tuple((HEADER_PREFIX + name, text.encode()) for name, text in why.items())
-    return DeadLetter(key, value, (*headers, *added))
+    return DeadLetter(key, value, (*headers, *_added(why)))
+
+
+def _added(why: Mapping[str, str]) -> Headers:
+    return tuple((HEADER_PREFIX + name, text.encode()) for name, text in why.items())
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(text or b"") for name, text in headers)
 
 
 def _fits_the_topic(envelope: Envelope) -> None:
@@ -115,12 +130,11 @@ def _fits_the_topic(envelope: Envelope) -> None:
             ),
         )
     schema = envelope.dataschema or ""
-    if schema.startswith(DATASCHEMA_PREFIX):
-        version = envelope.data.get("schema_version", 1)
-        if schema.removeprefix(DATASCHEMA_PREFIX) != str(version):
-            raise Invalid(
-                "invalid_envelope", FieldError("dataschema", "contradicts data.schema_version; send the same version")
-            )
+    named = schema.removeprefix(DATASCHEMA_PREFIX)
+    if named != schema and named != str(version_of(envelope.data)):
+        raise Invalid(
+            "invalid_envelope", FieldError("dataschema", "contradicts data.schema_version; send the same version")
+        )
 
 
 def _fits_this_door(parsed: ParsedRequest) -> None:
@@ -178,6 +192,16 @@ def _rejected(
         trainer=_name(data, "trainer"),
     )
     return Answer(fact, dead_letter(record, run_id, fact.reason.value, fact.detail, fact.message))
+
+
+def content(record: Record) -> Mapping[str, Any]:
+    """What is asked for in a record with a wrong envelope, as far as it can be read."""
+    try:
+        document = decode_object(None if record.unreadable else record.value)
+    except ContractError:
+        return {}
+    data = document.get("data")
+    return data if isinstance(data, dict) else document
 
 
 def _problems(errors: Sequence[FieldError]) -> tuple[ev.FieldProblem, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from trainyard_dispatcher.intake import DeadLetter, dead_letter
+from trainyard_dispatcher.intake import OMITTED_HEADER, DeadLetter, dead_letter
 from trainyard_dispatcher.ports import NotDone, OutcomeUnknown
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter
 from trainyard_runtime.kafka.records import AppendUnknown, LogRefused, LogUnavailable, OffsetGone, Record
@@ -15,7 +16,6 @@ from trainyard_schemas.ids import partition_of
 from trainyard_schemas.topics import RUN_PARTITIONS, TopicName
 
 SOURCE = "trainyard/dispatcher"
-OMITTED_HEADER = ("trainyard-omitted", b"the record was too large for the dead-letter topic; read it at its origin")
 GONE_HEADER = ("trainyard-omitted", b"the record is not at its origin any more")
 
 
@@ -88,12 +88,12 @@ class KafkaDeadLetters:
         try:
             try:
                 record = await self._reader.read_at(origin.topic, origin.partition, origin.offset)
+                letter = dead_letter(record, run_id, reason, detail, message)
             except OffsetGone:
-                gone = Record(
-                    origin.topic, origin.partition, origin.offset, origin.timestamp_ms, None, b"", (GONE_HEADER,)
-                )
-                record = gone
-            await self._log.append_dead_letter(run_id, dead_letter(record, run_id, reason, detail, message))
+                gone = Record(origin.topic, origin.partition, origin.offset, origin.timestamp_ms, None, b"", ())
+                letter = dead_letter(gone, run_id, reason, detail, message)
+                letter = replace(letter, headers=(*letter.headers, GONE_HEADER))
+            await self._log.append_dead_letter(run_id, letter)
         except AppendUnknown as error:
             raise OutcomeUnknown(str(error)) from error
         except (LogUnavailable, LogRefused) as error:

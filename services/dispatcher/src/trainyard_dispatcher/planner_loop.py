@@ -19,6 +19,7 @@ from trainyard_dispatcher.run_index import RunIndex
 from trainyard_runtime.clock import steady as steady_clock
 from trainyard_runtime.kafka.records import LogError
 from trainyard_runtime.logs import get_logger
+from trainyard_schemas.lifecycle import RunState
 
 TIMER_S = 1.0
 """Plans at least this often: retries, pauses and graces come due without any new record."""
@@ -159,13 +160,14 @@ class PlannerLoop:
         lead.forget_gone(index.states, index.conflicts)
         actions = lead.actions(index.states, index.conflicts, index.state_of, self._now(), self._steady())
         for action in actions[: max(0, self._concurrency - len(self._acting))]:
+            states = {run_id: index.states[run_id] for run_id in runs_of(action) if run_id in index.states}
             lead.begin(action)
-            self._acting.add(asyncio.create_task(self._perform(lead, action)))
+            self._acting.add(asyncio.create_task(self._perform(lead, action, states)))
         self._metrics.actions_under_way.set(len(self._acting))
 
-    async def _perform(self, lead: Lead, action: Action) -> None:
+    async def _perform(self, lead: Lead, action: Action, states: Mapping[str, RunState]) -> None:
+        """`states` are those that the action was planned on: a run may have ended since."""
         name, runs = type(action).__name__, runs_of(action)
-        states = {run_id: state for run_id in runs if (state := self._index.states.get(run_id)) is not None}
         began = time.perf_counter()
         learnt: Mapping[str, Known] = {}
         try:

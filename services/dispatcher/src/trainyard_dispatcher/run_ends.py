@@ -76,14 +76,17 @@ def seconds_of(state: RunState, ended_at: float) -> dict[str, float]:
 def conflict_answer(losing: ev.RunAccepted) -> ev.RunRejected:
     """What a request is told that came second under its key, with another content."""
     origin = losing.origin
-    held = "idempotency_key" if losing.request.get("idempotency_key") else "CloudEvent source and id"
+    keyed = losing.request.get("idempotency_key") is not None
+    held = "idempotency_key" if keyed else "CloudEvent source and id"
+    message = f"another request holds the same {held}: run {losing.run_id}; send a new one, or the same request"
     return ev.RunRejected(
         run_id=run_id_from_origin(
             losing.tenant, Origin(origin.topic, origin.partition, origin.offset, origin.timestamp_ms)
         ),
         reason=Reason.INVALID_REQUEST,
         detail="idempotency_conflict",
-        message=f"another request holds the same {held}: run {losing.run_id}; send a new one, or the same request",
+        message=message,
+        errors=(ev.FieldProblem(path="idempotency_key" if keyed else "id", message=message),),
         origin=origin,
         run_name=run_name(losing.request, losing.run_id),
         project=project_name(losing.request),

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from trainyard_dispatcher.run_ends import conflict_answer
 from trainyard_dispatcher.state_codec import decode_state, encode_state
 from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Entry, Projection
 from trainyard_schemas.errors import ContractError
@@ -75,10 +76,6 @@ class RunIndex:
         """Per partition the next offset to fold."""
         return self._next
 
-    async def positions(self) -> dict[tuple[str, int], int]:
-        """The same by topic and partition, as a subscription tells it."""
-        return {(self._topic, partition): offset for partition, offset in self._next.items()}
-
     def state_of(self, run_id: str) -> RunState | None:
         """A run's state, also one that left memory."""
         state = self._states.get(run_id)
@@ -114,7 +111,7 @@ class RunIndex:
 
     def _fold_one(self, record: Record) -> None:
         try:
-            event = decode_event(record.value, record.headers)
+            event = event_in(record)
         except ContractError:
             self.unreadable += 1
             return

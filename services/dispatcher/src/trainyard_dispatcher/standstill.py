@@ -18,7 +18,7 @@ Positions = Callable[[], Awaitable[Mapping[Place, int]]]
 """Per partition the next offset that a consumer will handle."""
 
 EndOffsets = Callable[[str], Awaitable[Mapping[int, int]]]
-"""Per partition of a topic the offset after its last record."""
+"""Per partition of a topic the offset after the last record that a consumer can get by now."""
 
 
 class StandstillError(RuntimeError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-stats_app = typer.Typer(help="Run the statistics service: runs by state and trainer, for Prometheus.")
+stats_app = typer.Typer(
+    add_completion=False, help="Run the statistics service: runs by state and trainer, for Prometheus."
+)
 
 
 @stats_app.command("stats")

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from trainyard_runtime.failpoints import failpoint
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Entry, Projection
 from trainyard_schemas.errors import ContractError
-from trainyard_schemas.events import decode_event
 from trainyard_schemas.lifecycle import RunState, apply
 from trainyard_stats.run_metrics import Tally, compact, decode_state, encode_state
 
@@ -63,7 +63,7 @@ class RunTally:
                 continue
             self._next[partition] = record.offset + 1
             try:
-                event = decode_event(record.value, record.headers)
+                event = event_in(record)
             except ContractError:
                 self.tally.unreadable()
                 continue

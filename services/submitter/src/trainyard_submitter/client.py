@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -112,13 +113,14 @@ class Client:
         event_id: str | None = None,
     ) -> Prepared:
         """The checked record that `publish` would send. Raises InvalidRequest."""
-        return prepare(
+        prepared = prepare(
             request,
             idempotency_key=idempotency_key,
             event_id=event_id or str(uuid.uuid4()),
             tenant=self._tenant,
             now=time.time(),
         )
+        return prepared if event_id is None else replace(prepared, keyed=True)
 
     def publish(self, prepared: Prepared) -> Submission:
         """Publish a prepared request; the second half of `submit`, with its guarantees and errors."""
@@ -195,11 +197,8 @@ class Client:
 
     def get(self, run_id: str) -> RunState | None:
         """The run as the log tells it now; None where it holds no such run."""
-        watch = Watch(run_id)
         with self._reader() as reader:
-            for record in reader.read_to_end(reader.beginnings([self._lifecycle(run_id)])):
-                watch.feed(record)
-        return watch.state
+            return self._told_by(reader, run_id)
 
     def history(self, run_id: str) -> list[Followed]:
         """All events of a run up to now, ignored ones included. Raises RunUnknown."""
@@ -234,9 +233,18 @@ class Client:
         positions = [(topic, partition) for partition in range(RUN_PARTITIONS)]
         with self._reader() as reader:
             runs = fold_runs(reader.read_to_end(reader.offsets_at(positions, time.time() - since_s)))
+            # Nothing but accepted: new, or an older run whose request came again.
+            for run_id in [run.run_id for run in runs.values() if run.phase is RunPhase.ACCEPTED]:
+                runs[run_id] = self._told_by(reader, run_id) or runs[run_id]
         found = [run for run in runs.values() if state is None or run.phase is state]
         found.sort(key=lambda run: (-run.accepted_at, run.run_id))
         return found[:limit]
+
+    def _told_by(self, reader: SyncReader, run_id: str) -> RunState | None:
+        watch = Watch(run_id)
+        for record in reader.read_to_end(reader.beginnings([self._lifecycle(run_id)])):
+            watch.feed(record)
+        return watch.state
 
     def _known(self, run_id: str) -> RunState:
         state = self.get(run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _header(start: str, shown: str) -> tuple[list[str], str]:
         raise FileUnusable(f"{shown} holds NUL bytes: it is no CSV text")
     best: tuple[list[str], str] = ([], DELIMITERS[0])
     for delimiter in DELIMITERS:
-        rows = csv.reader(start.splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True)
+        rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
         try:
             record = next((row for row in rows if row), [])
         except csv.Error:  # a field beyond the parser's limit: not split by this delimiter

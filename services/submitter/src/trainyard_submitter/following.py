@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import Record
 from trainyard_schemas import events as ev
 from trainyard_schemas.errors import ContractError
@@ -114,7 +115,7 @@ class Watch:
 def decoded(record: Record) -> Event | None:
     """The event in a record; None where it is none of ours, which readers pass over."""
     try:
-        return ev.decode_event(record.value, record.headers)
+        return event_in(record)
     except ContractError:
         return None
 

@@ -23,7 +23,7 @@ class Prepared:
     """A checked request as the record that asks for it.
 
     `run_id` is the run that it will be if it is accepted; `digest` and `request` are those of the upcast request,
-    `warnings` sentences about what will not be used.
+    `warnings` sentences about what will not be used. `keyed` says that the run may be there already, of any age.
     """
 
     run_id: str

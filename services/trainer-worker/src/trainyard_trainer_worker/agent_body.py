@@ -64,6 +64,11 @@ class AgentTasks(ClearMLTasks):
             return task
         return replace(task, status="queued")
 
+    async def started(self, task_id: str) -> None:
+        """Say nothing of our own task: the agent has said it, and said again it would hide a user's stop since then."""
+        if task_id != self._task_id:
+            await super().started(task_id)
+
 
 @dataclass(slots=True)
 class AgentBody:

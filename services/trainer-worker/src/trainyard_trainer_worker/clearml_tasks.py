@@ -75,7 +75,7 @@ class ClearMLTasks:
 
     async def started(self, task_id: str) -> None:
         """See ports.Tasks."""
-        await translated(self._client.task_started(task_id, reason="claimed by a trainer worker"))
+        await self._start(task_id)
 
     async def close(self, task_id: str, end: TaskEnd, *, reason: str, message: str) -> None:
         """See ports.Tasks."""
@@ -98,5 +98,8 @@ class ClearMLTasks:
         now = await self.read(task_id)
         if now is None or now.status in DONE[end]:
             return
-        await self.started(task_id)
+        await self._start(task_id)
         await translated(set_status(task_id, reason=reason, message=text))
+
+    async def _start(self, task_id: str) -> None:
+        await translated(self._client.task_started(task_id, reason="claimed by a trainer worker"))

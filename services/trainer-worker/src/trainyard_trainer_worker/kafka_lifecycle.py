@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Collection
 
 from trainyard_runtime.kafka.async_log import LogReader, LogWriter, tail
+from trainyard_runtime.kafka.facts import event_in
 from trainyard_runtime.kafka.records import LogUnavailable, OffsetGone, Record
 from trainyard_runtime.kafka.settings import KafkaSettings
 from trainyard_runtime.logs import get_logger
@@ -57,9 +58,7 @@ class KafkaLifecycle:
             if record.key != key:
                 continue
             with contextlib.suppress(ContractError):
-                event = decode_event(record.value, record.headers)
-                if event.fact.run_id == run_id:
-                    events.append((record.offset, event))
+                events.append((record.offset, event_in(record)))
         return RunRecords(tuple(events), records[-1].offset + 1 if records else from_offset)
 
     async def is_readable(self, timeout_s: float) -> bool:

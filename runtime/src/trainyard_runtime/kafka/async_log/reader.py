@@ -27,6 +27,7 @@ from trainyard_runtime.logs import get_logger
 
 _FETCH_BYTES: Final = 8 * 1024 * 1024
 _READ_UNCOMMITTED: Final = 0
+_READ_COMMITTED: Final = 1
 _LATEST: Final = -1
 _EARLIEST: Final = -2
 _RETRY_PAUSE_S: Final = 0.1
@@ -64,6 +65,11 @@ class LogReader:
 
         Raises OffsetGone where `from_offset` is before the first record or after the end.
         """
+        records, _ = await self.read_on(topic, partition, from_offset)
+        return records
+
+    async def read_on(self, topic: str, partition: int, from_offset: int) -> tuple[list[Record], int]:
+        """The same, and the offset to read on from: beyond the last record there may be markers of transactions."""
         records: list[Record] = []
         position = from_offset
         end: int | None = None
@@ -72,7 +78,7 @@ class LogReader:
             found, position, high = await self._patiently(topic, fetch)
             end = high if end is None else end
             records += found
-        return records
+        return records, position
 
     async def read_at(self, topic: str, partition: int, offset: int) -> Record:
         """The one record at `offset`. Raises OffsetGone where it is not (any more) there."""
@@ -89,6 +95,24 @@ class LogReader:
     async def end_offsets(self, topic: str) -> dict[int, int]:
         """Per partition of the topic, the offset that the next record will get."""
         return await self._patiently(topic, partial(self._offsets, topic, _LATEST))
+
+    async def stable_offsets(self, topic: str) -> dict[int, int]:
+        """Per partition, how far a consumer group can come: before the first transaction that is still open."""
+        return await self._patiently(topic, partial(self._offsets, topic, _LATEST, _READ_COMMITTED))
+
+    async def record_ends(self, topic: str) -> dict[int, int]:
+        """Per partition the offset after its last record; what a fold can reach. Nothing but markers may follow it."""
+        firsts, ends = await self.first_offsets(topic), await self.end_offsets(topic)
+
+        async def found(partition: int, end: int) -> int:
+            while end > firsts[partition]:
+                records, _, _ = await self._patiently(topic, partial(self._fetch, topic, partition, end - 1))
+                if records:
+                    break
+                end -= 1
+            return end
+
+        return dict(zip(ends, await asyncio.gather(*(found(*end) for end in ends.items())), strict=True))
 
     async def first_offsets(self, topic: str) -> dict[int, int]:
         """Per partition of the topic, the offset of the first record that is still there."""
@@ -151,7 +175,7 @@ class LogReader:
         records, position = _records(topic, partition, offset, rest[-1])
         return records, position, int(high)
 
-    async def _offsets(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def _offsets(self, topic: str, timestamp: int, isolation: int = _READ_UNCOMMITTED) -> dict[int, int]:
         client = await self._connected()
         partitions = sorted(await client._wait_on_metadata(topic))
         by_node: dict[int, list[tuple[int, int]]] = {}
@@ -159,7 +183,7 @@ class LogReader:
             by_node.setdefault(await _leader(client, topic, partition), []).append((partition, timestamp))
         found: dict[int, int] = {}
         for node, asked in by_node.items():
-            response = await client.send(node, OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, asked)]))
+            response = await client.send(node, OffsetRequest(-1, isolation, [(topic, asked)]))
             for _, answers in response.topics:
                 for partition, code, *rest in answers:
                     _check(code, f"partition {partition}")

@@ -102,7 +102,7 @@ class LogWriter:
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type="gzip",  # every client reads it; lz4 ends a consumer of kafkajs, or of kafka-python alone
             linger_ms=0,
             max_request_size=MAX_RECORD_BYTES,
             request_timeout_ms=self._timeout_ms,

@@ -70,6 +70,8 @@ def _bytes_of(name: str) -> bytes:
     shown = printable(name, 200)
     try:
         if name == STDIN:
+            if sys.stdin is None:
+                raise FileUnusable("standard input is closed; name a file, or write the request to standard input")
             return _limited(sys.stdin.buffer)
         path = Path(name)
         if stat.S_ISDIR(path.stat().st_mode):

@@ -175,6 +175,8 @@ def _fit_by(
     except (ValueError, TypeError, AssertionError, KeyError) as error:
         if progress.undefined:  # AutoGluon looks for the model that it has just thrown away
             raise _Undefined from error
+        if "Not enough time left to train models" in str(error):
+            raise _no_model(task, fit_args, {}, progress) from error
         if progress.begun or not fit_args:
             raise
         raise invalid_request(  # AutoGluon judges its settings before it trains a model

@@ -15,12 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import flaml
+import numpy as np
 from sklearn.pipeline import Pipeline
 
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import Artifact, AttemptError, Detail, clean, invalid_request
 from trainyard_trainer_worker.trainers.base import FitTask, FittedModel, Reporter
 from trainyard_trainer_worker.trainers.features import build_features
+from trainyard_trainer_worker.trainers.group_folds import Folds, covering_folds, lacks
+from trainyard_trainer_worker.training.frames import Ints
 from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 # CatBoost is left out on purpose: one of its trials ignores the time budget (43 s measured on iris).
@@ -59,7 +62,7 @@ class FlamlTrainer:
         features = build_features(task.columns, scale=False)
         matrix = features.fit_transform(task.features, task.target)
         settings["time_budget"] = max(MIN_BUDGET_S, settings["time_budget"] - (time.monotonic() - started))
-        automl: Any = flaml.AutoML()  # type: ignore[attr-defined, no-untyped-call]
+        automl: Any = flaml.AutoML()
         tail = _LogTail(log, task, reporter)
         tail.start()
         try:
@@ -106,7 +109,7 @@ def _whole(final: Any, tried: Any, reporter: Reporter) -> Any:
 
 
 def _validation(settings: Mapping[str, Any]) -> str:
-    if "groups" in settings:
+    if "groups" in settings or isinstance(settings.get("split_type"), Folds):
         return "cross-validation by group"
     return "cross-validation" if "eval_method" in settings else "chosen by FLAML"
 
@@ -143,26 +146,61 @@ def fit_settings(task: FitTask, reporter: Reporter) -> tuple[dict[str, Any], str
             reporter.warn(f"extras.flaml.fit_args.max_iter was raised to {MIN_TRIALS}: with one, FLAML tries nothing")
         settings["max_iter"] = max(MIN_TRIALS, max_iter)
     if args.get("early_stop") is not None:
-        settings["early_stop"] = bool(args["early_stop"])
+        if not isinstance(args["early_stop"], bool):
+            raise invalid_request(Detail.FIELD_INVALID, "extras.flaml.fit_args.early_stop must be true or false")
+        settings["early_stop"] = args["early_stop"]
     if not settings.keys() & {"max_iter", "early_stop"}:
         # The best model is fitted on all rows in the end. Within the budget, or else 37 s for 30 (200,000 rows); where
         # something else may end the search, FLAML would leave it out.
         settings |= {"retrain_full": "budget", "model_history": True}
     n_splits = _integer(args["n_splits"], "n_splits") if args.get("n_splits") is not None else 5
+    if not 2 <= n_splits <= len(task.target):
+        raise invalid_request(
+            Detail.FIELD_INVALID,
+            f"extras.flaml.fit_args.n_splits must be 2 to {len(task.target)}, as many as there are training rows",
+        )
+    settings["n_splits"] = n_splits
     if task.groups is not None:
-        n_groups = len(set(task.groups.tolist()))
-        settings |= {"eval_method": "cv", "split_type": "group", "groups": task.groups}
-        n_splits = min(n_splits, n_groups)
+        settings |= _by_group(task, task.groups, settings, reporter)
     elif task.features.size < CV_CELLS:
         settings["eval_method"] = "cv"
-    if n_splits >= 2:
-        settings["n_splits"] = n_splits
-    elif task.groups is not None:
+    return settings, _log_name(args.get("log_file_name"))
+
+
+def _by_group(task: FitTask, groups: Ints, settings: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Settings that keep groups whole in the inner validation, and every class in what is trained on there."""
+    n_splits = min(settings["n_splits"], len(np.unique(groups)))
+    if n_splits < 2:
         raise invalid_request(
             Detail.FIELD_INVALID,
             "group_key leaves one group for training; FLAML validates by groups and needs two: lower split.test_size",
         )
-    return settings, _log_name(args.get("log_file_name"))
+    by_group = {"eval_method": "cv", "n_splits": n_splits, "split_type": "group", "groups": groups}
+    if not task.is_classification:
+        return by_group
+    folds = covering_folds(groups, task.target, n_splits)
+    if len(folds.folds) < 2:
+        raise invalid_request(
+            Detail.FIELD_INVALID,
+            "nearly every group holds all rows of a class, so that FLAML cannot validate by groups: use another "
+            "group_key, or split.method row_shuffle",
+        )
+    settings_of_folds = {"eval_method": "cv", "n_splits": len(folds.folds), "split_type": folds}
+    if settings["metric"].startswith("roc_auc") and lacks(folds, task.target, task.n_classes):
+        reporter.warn(f"{settings['metric']} is not defined on FLAML's inner validation; log_loss took its place there")
+        settings_of_folds["metric"] = "log_loss"
+    if len(np.unique(task.target)) < task.n_classes:  # XGBoost takes no codes with gaps
+        left = [name for name in settings["estimator_list"] if not name.startswith("xgb")]
+        if not left:
+            raise invalid_request(
+                Detail.FIELD_INVALID,
+                "a class is in the held-out part alone, and XGBoost cannot learn the others then: use another estimator"
+                " in extras.flaml.fit_args.estimator_list, or another split",
+            )
+        if left != settings["estimator_list"]:
+            reporter.warn("XGBoost was left out: a class is in the held-out part alone")
+        settings_of_folds["estimator_list"] = left
+    return settings_of_folds
 
 
 def _metric(task: FitTask) -> str:

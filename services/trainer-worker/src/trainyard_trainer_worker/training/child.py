@@ -34,6 +34,7 @@ from trainyard_trainer_worker.spec import (
     outcome_to_json,
 )
 from trainyard_trainer_worker.training import phases
+from trainyard_trainer_worker.training.clean_process import CleanProcess
 from trainyard_trainer_worker.training.emitter import Emitter
 
 CANCELLED_STATUS = 143
@@ -44,10 +45,10 @@ class Cancelled(BaseException):
     """SIGTERM came. Not an Exception: AutoML libraries take those for a model that failed, and train on."""
 
 
-def attempt(spec: AttemptSpec, emitter: Emitter) -> Outcome:
+def attempt(spec: AttemptSpec, emitter: Emitter, clean_process: CleanProcess | None = None) -> Outcome:
     """Run the phases and give every failure its name. Lets `Cancelled` through."""
     try:
-        return phases.run(spec, emitter)
+        return phases.run(spec, emitter, clean_process)
     except AttemptError as error:
         unbound_memory()
         return Failed(error.reason, error.detail, error.message, phases.usage(emitter))
@@ -109,7 +110,7 @@ def obey_sigterm() -> None:
     threading.Thread(target=watch, name="sigterm", daemon=True).start()
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, clean_process: CleanProcess | None = None) -> int:
     """Parse, run, write the outcome. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m trainyard_trainer_worker.training.child", description=__doc__)
     parser.add_argument("spec", type=Path)
@@ -128,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
             bound_memory(spec.memory_limit_bytes)
         if args.parent_pid is not None and not os.read(0, 1):  # it is wanted no more
             return CANCELLED_STATUS
-        outcome = attempt(spec, Emitter(args.events_fd))
+        outcome = attempt(spec, Emitter(args.events_fd), clean_process)
         write_outcome(Path(spec.work_dir), outcome)
     except Cancelled:
         return CANCELLED_STATUS

@@ -15,7 +15,7 @@ import os
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,10 +213,12 @@ def _read_once(path: Path, root: Path, max_bytes: int) -> bytes:
     return content
 
 
-def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS) -> pd.DataFrame:
+def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS, texts: Collection[str] = ()) -> pd.DataFrame:
     """The table in `content`: UTF-8 with or without BOM, separated by comma, semicolon or tab, with a header line.
 
-    Column names are unique and stripped. Raises AttemptError(invalid_dataset).
+    Column names are unique and stripped. The columns in `texts` are read as they are written (`007`, `true`), whatever
+    else stands in them. A blank line is no row, but where there is one column only it is a row without a value.
+    Raises AttemptError(invalid_dataset).
     """
     import pandas as pd
 
@@ -231,6 +233,8 @@ def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS) -> pd.DataFrame:
         raise invalid_dataset(
             Detail.DUPLICATE_COLUMNS, f"column names must be unique; these appear more than once: {listed(repeated)}"
         )
+    if len(header) == 1:
+        content = content.strip(b"\r\n")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
@@ -243,6 +247,8 @@ def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS) -> pd.DataFrame:
                 names=header,
                 header=0,
                 skipinitialspace=True,
+                skip_blank_lines=len(header) > 1,
+                dtype=dict.fromkeys(set(texts) & set(header), str),
             )
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         if "out of memory" in str(error):  # how the C parser says MemoryError

@@ -34,7 +34,7 @@ def preload(trainer: str) -> None:
     from trainyard_trainer_worker import trainers
     from trainyard_trainer_worker.spec import AttemptError
 
-    for module in ("child", "phases", "steps", "plots"):
+    for module in ("child", "phases", "steps", "plots", "verification"):
         importlib.import_module(f"trainyard_trainer_worker.training.{module}")
     with contextlib.suppress(AttemptError, ImportError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -130,8 +130,11 @@ def _become_child(connection: socket.socket, request: dict[str, Any], descriptor
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
         from trainyard_trainer_worker.training import child
+        from trainyard_trainer_worker.training.clean_process import CleanProcess
 
-        status = child.main([*request["arguments"], "--events-fd", str(events), "--parent-pid", str(server)])
+        clean_process = CleanProcess.fork(close=(events,))  # now: nothing has been computed here
+        arguments = [*request["arguments"], "--events-fd", str(events), "--parent-pid", str(server)]
+        status = child.main(arguments, clean_process)
     except BaseException as error:  # noqa: BLE001 - the edge of a process: nothing may return into the server's loop
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
     finally:

@@ -7,6 +7,7 @@ pipeline, from the training part only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,12 +20,17 @@ from trainyard_trainer_worker.spec import Detail, clean, invalid_dataset, invali
 
 MIN_ROWS = 10
 DATE_SHARE = 0.95
+NUMBER_SHARE = 0.95
+"""Of the values of a column of numbers; the others (`?`, `n/a`) count as missing."""
 DATE_SAMPLE = 1_000
 MAX_INFERRED_CLASSES = 20
 MAX_CLASSES = 1_000
 MAX_INT = 2**63 - 1  # events hold no larger integer
 MAX_EXACT = 2**53
 MAX_NUMBER = 3.4e38  # trees compute in float32, where more is infinite and refused
+
+_TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_WHOLE = re.compile(r"-?\d+\Z")
 
 Kind = Literal["number", "category", "date"]
 TaskType = Literal["classification", "regression"]
@@ -58,6 +64,9 @@ class Target:
 def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Target:
     """The target in column `label`; rows without a finite label are dropped and counted.
 
+    Where the column holds the text of the file, classes go by what is written there (`01`, `true`), and whole numbers
+    that are written plainly are numbers.
+
     Raises AttemptError: label_missing, too_few_rows, one_class, label_not_numeric, label_out_of_range,
     too_many_classes, field_invalid.
     """
@@ -65,7 +74,8 @@ def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Targe
         raise invalid_dataset(
             Detail.LABEL_MISSING, f"there is no column {clean(label)}; the columns are {listed(list(frame.columns))}"
         )
-    column = frame[label]
+    written = frame[label]
+    column = _read(written)
     kind = _task_type(column, task_type)
     if kind == "regression":
         numbers = _numeric_label(column, label)
@@ -75,13 +85,33 @@ def make_target(frame: pd.DataFrame, label: str, task_type: str | None) -> Targe
     present = column.notna().to_numpy(dtype=bool)
     if pd.api.types.is_float_dtype(column):
         present = np.isfinite(column.to_numpy(dtype=np.float64))
-    labels = [_plain(value) for value in column[present]]
+    labels = _as_written([_plain(value) for value in column[present]], list(written[present]))
     if any(isinstance(value, str) or (isinstance(value, int) and abs(value) > MAX_INT) for value in labels):
         labels = [str(value) for value in labels]
     classes = tuple(sorted(set(labels)))
     position = {value: code for code, value in enumerate(classes)}
     codes = np.array([position[value] for value in labels], dtype=np.int64)
     return _checked(Target(kind, np.flatnonzero(present), codes, classes, int((~present).sum())), label)
+
+
+def _read(written: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of text as the numbers or truth values that all of it means, else as it is."""
+    known = written[written.notna()]
+    if not len(known) or not all(isinstance(value, str) for value in known):
+        return written
+    if set(known) <= _TRUTHS.keys():
+        return written.map(_TRUTHS)
+    numbers = pd.to_numeric(known, errors="coerce")
+    return written if numbers.isna().any() else numbers.reindex(written.index)
+
+
+def _as_written(labels: list[Any], written: list[Any]) -> list[Any]:
+    """The labels by their text in the file, unless that says no more, or says the same in several ways (1 and 1.0)."""
+    said = set(zip(labels, written, strict=True))
+    if all(not isinstance(text, str) or str(value) == text for value, text in said):
+        return labels
+    one_to_one = len(said) == len(set(labels))
+    return written if one_to_one or all(_WHOLE.match(text) for _, text in said) else labels
 
 
 def _task_type(column: pd.Series[Any], asked: str | None) -> TaskType:
@@ -142,9 +172,12 @@ def _checked(target: Target, label: str) -> Target:
             Detail.ONE_CLASS, f"every row has the same value {clean(only)} in {clean(label)}; there is nothing to learn"
         )
     if target.task_type == "classification" and distinct > min(MAX_CLASSES, max(MAX_INFERRED_CLASSES, n // 2)):
+        other = "task_type regression or another label"
+        if any(isinstance(value, str) for value in target.classes):
+            other = "another label"
         raise invalid_dataset(
             Detail.TOO_MANY_CLASSES,
-            f"{clean(label)} has {distinct} classes in {n} rows; use task_type regression or another label",
+            f"{clean(label)} has {distinct} classes in {n} rows; use {other}",
         )
     return target
 
@@ -172,9 +205,33 @@ def _kind(column: pd.Series[Any]) -> Kind:
     values = column.dropna()
     if all(isinstance(value, bool | np.bool_) for value in values):
         return "number"
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().mean() >= NUMBER_SHARE and numbers.nunique() > MAX_INFERRED_CLASSES:
+        return "number"
     sample = values.iloc[:DATE_SAMPLE].astype(str)
     dates = pd.to_datetime(sample, errors="coerce", format="ISO8601", utc=True).notna()
     return "date" if dates.mean() >= DATE_SHARE else "category"
+
+
+def texts_among_numbers(frame: pd.DataFrame, columns: Sequence[Column]) -> list[tuple[str, int, list[Any]]]:
+    """The columns of numbers that hold text, in how many rows, and what it is, for example."""
+    found = []
+    for column in columns:
+        values = frame[column.name]
+        if column.kind == "number" and not pd.api.types.is_numeric_dtype(values):
+            wrong = values[_numbers(values).isna() & values.notna()]
+            if len(wrong):
+                found.append((column.name, len(wrong), list(wrong.unique()[:3])))
+    return found
+
+
+def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    """float64; what is neither a number nor true or false is NaN."""
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    if pd.api.types.is_numeric_dtype(values):
+        return numbers
+    truths = values.map({text: float(truth) for text, truth in _TRUTHS.items()})
+    return numbers.fillna(truths.astype("float64"))
 
 
 def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
@@ -185,7 +242,7 @@ def to_features(frame: pd.DataFrame, columns: Sequence[Column]) -> pd.DataFrame:
 
 def _converted(values: pd.Series[Any], kind: Kind) -> pd.Series[Any]:
     if kind == "number":
-        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        numbers = _numbers(values)
         return numbers.where(np.isfinite(numbers)).clip(-MAX_NUMBER, MAX_NUMBER)
     text = [str(value) if known else np.nan for value, known in zip(values, values.notna(), strict=True)]
     return pd.Series(text, index=values.index, dtype="object")

@@ -1,17 +1,14 @@
-"""The clean process that loads a packed model once: started when the fit begins, asked at the end."""
+"""The check of a packed model: loaded once in a clean process, it must predict its sample as it did."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import AttemptError, Detail, ModelFile
+from trainyard_trainer_worker.training.clean_process import CleanProcess, NoAnswer
 
 LIMIT_S = 120.0
 _PRELOAD = {
@@ -21,13 +18,13 @@ _PRELOAD = {
 _PRELOAD_ELSE = "sklearn.ensemble,sklearn.compose"
 
 
-class CleanProcess:
-    """A process that loads the libraries of `trainer` while we train, so that the check itself takes tenths of a
-    second. `start` it when the processor is no longer needed for something more urgent; `with` ends it."""
+class ModelCheck:
+    """One attempt's check, by the clean process that its child brings, or by one that begins to load the libraries of
+    `trainer` at `start`: when the processor is no longer needed for something more urgent. `with` ends it."""
 
-    def __init__(self, trainer: str) -> None:
+    def __init__(self, trainer: str, clean_process: CleanProcess | None = None) -> None:
         self._trainer = trainer
-        self._process: subprocess.Popen[str] | None = None
+        self._clean_process = clean_process
 
     def __enter__(self) -> Self:
         return self
@@ -35,34 +32,24 @@ class CleanProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            with self._process as process:
-                process.kill()
+        if self._clean_process is not None:
+            self._clean_process.end()
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self) -> CleanProcess:
         """The running process."""
-        if self._process is None:
-            command = [sys.executable, "-m", "trainyard_trainer_worker.training.verify", "--wait"]
-            preload = _PRELOAD.get(self._trainer, _PRELOAD_ELSE)
-            options = ["--preload", preload, "--parent-pid", str(os.getpid())]
-            self._process = subprocess.Popen(
-                [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        return self._process
+        if self._clean_process is None:
+            self._clean_process = CleanProcess.spawn(_PRELOAD.get(self._trainer, _PRELOAD_ELSE))
+        return self._clean_process
 
     def check(self, work_dir: Path, model: ModelFile) -> dict[str, Any]:
         """The verdict of `verify` on `model`. Raises AttemptError(trainer_error, model_differs) where it is bad."""
-        process = self.start()
-        task = json.dumps({"path": str(work_dir / model.path), "sha256": model.sha256})
         try:
-            answer, _ = process.communicate(task + "\n", timeout=LIMIT_S)
-            verdict: dict[str, Any] = json.loads(answer)
-        except (subprocess.TimeoutExpired, ValueError, BrokenPipeError) as error:
+            verdict = self.start().ask(work_dir / model.path, model.sha256, LIMIT_S)
+        except NoAnswer as error:
             raise AttemptError(
                 Reason.TRAINER_ERROR,
                 Detail.MODEL_DIFFERS,
-                f"the clean process that loads the model gave no answer ({type(error).__name__}, status "
-                f"{process.poll()}); its message is in the console",
+                f"the clean process that loads the model gave no answer ({error}); its message is in the console",
             ) from error
         if not verdict["ok"]:
             problem = f"the packed model failed: {verdict['problem']}"

@@ -11,22 +11,24 @@ from typing import Any
 
 from trainyard_trainer_worker.child_events import Phase
 from trainyard_trainer_worker.spec import AttemptSpec, Succeeded, parse_request
+from trainyard_trainer_worker.training.clean_process import CleanProcess
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.jsonsafe import json_safe
-from trainyard_trainer_worker.training.model_check import CleanProcess
+from trainyard_trainer_worker.training.model_check import ModelCheck
 
 
-def run(spec: AttemptSpec, emitter: Emitter) -> Succeeded:
-    """Train, evaluate, pack and verify. Raises AttemptError; anything else comes from a library."""
+def run(spec: AttemptSpec, emitter: Emitter, clean_process: CleanProcess | None = None) -> Succeeded:
+    """Train, evaluate, pack and verify, by the clean process if there is one. Raises AttemptError; anything else comes
+    from a library."""
     request = parse_request(spec.request)
     work_dir = Path(spec.work_dir)
-    with CleanProcess(request.trainer) as clean_process:
+    with ModelCheck(request.trainer, clean_process) as model_check:
         with emitter.in_phase(Phase.IMPORT):
             steps = importlib.import_module("trainyard_trainer_worker.training.steps")
             trainer = steps.trainers.load(request.trainer, request.extras)
-        trained = steps.train(spec, request, trainer, emitter, on_fit=clean_process.start)
+        trained = steps.train(spec, request, trainer, emitter, on_fit=model_check.start)
         with emitter.in_phase(Phase.VERIFY):
-            verified = clean_process.check(work_dir, trained.model)
+            verified = model_check.check(work_dir, trained.model)
     results = {**trained.results, "verified": verified, **usage(emitter)}
     artifacts = steps.write_artifacts(work_dir, request, trained, results)
     return Succeeded(json_safe(results), trained.model, artifacts)

@@ -42,7 +42,8 @@ def predict_file(archive_path: Path, sha256: str, data: Path, out: Path, *, prob
     classes: list[Any] = list(archive.manifest["classes"])
     if proba and not classes:
         raise Unusable("the model predicts numbers, and has no probabilities; leave --proba out")
-    table = datasets.parse_csv(data.read_bytes())
+    texts = [column.name for column in archive.columns if column.kind != "number"]
+    table = datasets.parse_csv(data.read_bytes(), texts=texts)
     label = str(archive.manifest["label"])
     warnings = judge_columns(table, archive.columns, label)
     with tempfile.TemporaryDirectory(prefix="trainyard-predict-") as folder:
@@ -71,16 +72,11 @@ def judge_columns(table: pd.DataFrame, columns: Sequence[Column], label: str) ->
     extra = [name for name in table.columns if name not in known and name != label]
     if extra:
         warnings.append(f"columns that the model does not know are not used: {listed(extra)}")
-    for column in columns:
-        values = table[column.name]
-        if column.kind == "number" and not pd.api.types.is_numeric_dtype(values):
-            wrong = int((pd.to_numeric(values, errors="coerce").isna() & values.notna()).sum())
-            if wrong:
-                warnings.append(
-                    f"column {listed([column.name])} holds numbers in training, and text in {wrong} rows here, which"
-                    " counts as missing"
-                )
-    return warnings
+    return warnings + [
+        f"column {listed([name])} holds numbers in training, and text in {rows} rows here ({listed(some)}), which"
+        " counts as missing"
+        for name, rows, some in frames.texts_among_numbers(table, columns)
+    ]
 
 
 def as_table(answer: evaluation.Predictions, classes: Sequence[Any], *, proba: bool) -> pd.DataFrame:
@@ -114,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as problem:
         verdict = {"ok": False, "problem": f"the model's library is not installed here ({problem.name})"}
     except OSError as problem:
-        verdict = {"ok": False, "problem": f"{problem.filename or args.data}: {problem.strerror}"}
+        verdict = {"ok": False, "problem": f"{problem.filename or args.out}: {problem.strerror or problem}"}
     except Exception as problem:  # noqa: BLE001 - whatever a model does when it loads or predicts, the caller is told
         message = f"the model cannot be loaded or asked: {type(problem).__name__}: {problem}"
         verdict = {"ok": False, "problem": message[:500]}

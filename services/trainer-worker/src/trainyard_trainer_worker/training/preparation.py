@@ -17,6 +17,8 @@ from trainyard_trainer_worker.training.evaluation import Metric
 from trainyard_trainer_worker.training.frames import Column, Ints, Target
 from trainyard_trainer_worker.training.splits import Split
 
+MIN_TRAIN_ROWS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -55,7 +57,8 @@ def load(
 ) -> Loaded:
     """Read the data (the fetched file, if there is one) and judge label, task and metric. Raises AttemptError."""
     raw = datasets.read_raw(request.dataset, data_roots) if fetched is None else datasets.read_fetched(fetched)
-    table = datasets.parse_csv(raw.content)
+    classes_as_written = () if request.task_type == "regression" else (request.label,)
+    table = datasets.parse_csv(raw.content, texts=classes_as_written)
     target = frames.make_target(table, request.label, request.task_type)
     metric = evaluation.choose_metric(request.metric, request.trainer, target.task_type)
     if target.dropped_rows:
@@ -80,8 +83,18 @@ def divide(request: TrainingRequest, loaded: Loaded, emitter: Emitter) -> Parts:
             f"the split leaves one class of {clean(request.label)} in the {len(split.train)} training rows; "
             "use a smaller split.test_size or more rows",
         )
+    if len(split.train) < MIN_TRAIN_ROWS:
+        raise invalid_dataset(
+            Detail.TOO_FEW_ROWS,
+            f"the split leaves {len(split.train)} rows for training; at least {MIN_TRAIN_ROWS} are needed: use a "
+            "smaller split.test_size or more rows",
+        )
     excluded = (request.label, *request.group_key)
     columns = frames.infer_columns(table.iloc[split.train], excluded)
+    for name, rows, some in frames.texts_among_numbers(table, columns):
+        emitter.warn(
+            f"column {listed([name])} holds numbers, and text in {rows} rows ({listed(some)}): it counts as missing"
+        )
     used = {column.name for column in columns} | set(excluded)
     unused = [name for name in table.columns if name not in used]
     if unused:
