@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import pytest
 
 from trainyard_trainer_worker import child_events
 from trainyard_trainer_worker.child_events import Phase, PhaseEnded, PhaseStarted, Progress, Scalar, Warned
-from trainyard_trainer_worker.training.emitter import MAX_SCALARS, MAX_WARNINGS, Emitter
+from trainyard_trainer_worker.training.emitter import COPY_STATUS, MAX_SCALARS, MAX_WARNINGS, Emitter
 from trainyard_trainer_worker.training.jsonsafe import json_safe
 
 
@@ -35,6 +36,21 @@ def test_phases_are_announced_and_timed() -> None:
         clock.now = 2.5
     assert said(reader, writer) == [PhaseStarted(Phase.FIT), PhaseEnded(Phase.FIT, 2.5)]
     assert emitter.seconds == {"fit": 2.5}
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_copy_of_the_process_ends_with_the_phase_in_which_it_was_forked(raises: bool) -> None:
+    beyond = 77
+    pid = 0
+    try:
+        with contextlib.suppress(ValueError), Emitter(None).in_phase(Phase.FIT):
+            pid = os.fork()
+            if pid == 0 and raises:
+                raise ValueError("only the copy")
+    finally:
+        if pid == 0:
+            os._exit(beyond)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == COPY_STATUS
 
 
 def test_progress_is_thinned_but_its_last_word_is_kept() -> None:

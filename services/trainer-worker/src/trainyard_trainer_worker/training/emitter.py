@@ -23,11 +23,14 @@ PROGRESS_EVERY_S = 0.2
 MAX_SCALARS = 5_000
 MAX_WARNINGS = 50
 MAX_WARNING_CHARS = 1_000
+COPY_STATUS = 1
 
 
 class Emitter:
     """Writes events as lines to a descriptor (None: nowhere) and keeps phases and warnings for the results.
 
+    It belongs to the process that made it: a copy of that which a library forks, and lets return from its code, ends
+    where its phase does, and leaves model, outcome and clean process to the one that was asked for them.
     Callable from any thread. Progress is passed on at most five times a second, the first and the last of a phase
     always; at most 5,000 scalars and 50 warnings are. A reader that is gone is ignored: the child then dies with it.
     """
@@ -35,6 +38,7 @@ class Emitter:
     def __init__(self, fd: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._fd = fd
         self._clock = clock
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._progress_at = -math.inf
         self._held: Progress | None = None
@@ -49,7 +53,11 @@ class Emitter:
         self.phase = phase
         self._send(PhaseStarted(phase))
         started = self._clock()
-        yield
+        try:
+            yield
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(COPY_STATUS)
         with self._lock:
             held, self._held = self._held, None
             self._progress_at = -math.inf
