@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from trainyard_dispatcher.state_codec import decode_state, encode_state
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Projection
 from trainyard_schemas import events as ev
+from trainyard_schemas.ids import partition_of
 from trainyard_schemas.lifecycle import RunState, Verdict
+from trainyard_schemas.topics import RUN_PARTITIONS
 from trainyard_schemas.vocabulary import Reason, RunPhase
 
 TOPIC = "t.runs.lifecycle"
@@ -27,40 +30,53 @@ PARTITION = 0
 
 
 class Log:
-    """A partition of the lifecycle, as records."""
+    """The lifecycle as records, each run's in its partition; what is of no run lies in `PARTITION`."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
 
     def add(self, fact: ev.Fact) -> Record:
         value, headers = ev.encode_event(ev.make_event(fact, source="s", writer="w", now=NOW))
-        return self.add_raw(value, tuple(headers), key=fact.run_id.encode())
+        partition = partition_of(fact.run_id, RUN_PARTITIONS)
+        return self.add_raw(value, tuple(headers), key=fact.run_id.encode(), partition=partition)
 
     def add_raw(
-        self, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = (), key: bytes | None = None
+        self,
+        value: bytes | None,
+        headers: tuple[tuple[str, bytes | None], ...] = (),
+        key: bytes | None = None,
+        partition: int = PARTITION,
     ) -> Record:
-        record = Record(TOPIC, PARTITION, len(self.records), int(NOW * 1000), key, value, headers)
+        record = Record(TOPIC, partition, self.ends().get(partition, 0), int(NOW * 1000), key, value, headers)
         self.records.append(record)
         return record
 
+    def ends(self) -> dict[int, int]:
+        return {PARTITION: 0, **Counter(record.partition for record in self.records)}
+
 
 def accepted(offset: int = 0, **changes: Any) -> ev.RunAccepted:
+    """A run of `PARTITION`: the first of a few tenants whose run lies there has asked for it."""
     body = {
         "schema_version": 2,
         "trainer": "sklearn",
         "dataset": {"type": "tabular", "uri": "wine.csv", "label": "class"},
         "task_type": "classification",
     } | changes
-    found = answer(Record(REQUESTS, 1, offset, 5, None, json.dumps(body).encode()), "default").fact
-    assert isinstance(found, ev.RunAccepted)
-    return found
+    record = Record(REQUESTS, 1, offset, 5, None, json.dumps(body).encode())
+    for number in range(1_000):
+        found = answer(record, f"tenant-{number}").fact
+        assert isinstance(found, ev.RunAccepted)
+        if partition_of(found.run_id, RUN_PARTITIONS) == PARTITION:
+            return found
+    raise AssertionError("no tenant's run lies there")
 
 
 @pytest.fixture
 def open_index(tmp_path: Path) -> Callable[..., RunIndex]:
     def opened(log: Log, *, identity: str = "one") -> RunIndex:
         index = RunIndex(Projection(tmp_path / "p.sqlite", identity=identity), TOPIC, requests=REQUESTS)
-        index.load({PARTITION: 0}, {PARTITION: len(log.records)})
+        index.load(dict.fromkeys(log.ends(), 0), log.ends())
         return index
 
     return opened
@@ -112,7 +128,7 @@ def test_replay_gives_the_same_bytes_as_the_live_projection(tmp_path: Path) -> N
     def stored(name: str, batch: int) -> list[tuple[str, bytes]]:
         projection = Projection(tmp_path / name, identity="one")
         index = RunIndex(projection, TOPIC, requests=REQUESTS)
-        index.load({PARTITION: 0}, {PARTITION: len(log.records)})
+        index.load(dict.fromkeys(log.ends(), 0), log.ends())
         for start in range(0, len(log.records), batch):
             index.fold(log.records[start : start + batch])
             asyncio.run(index.flush())

@@ -26,7 +26,7 @@ class Log:
         self.questions = 0
         self.asked_enough = asyncio.Event()
 
-    async def ends(self, topic: str) -> Mapping[int, int]:
+    async def stable_offsets(self, topic: str) -> Mapping[int, int]:
         assert topic == "runs"
         self.questions += 1
         if self.questions >= QUESTIONS:
@@ -42,9 +42,7 @@ class Log:
 
 async def watched(log: Log, metrics: DispatcherMetrics) -> None:
     """Until it raises, or enough questions have been asked."""
-    watch = StandstillWatch(
-        {"intake": ("runs", log.positions)}, log.ends, metrics, every_s=0.02, standstill_s=STANDSTILL_S
-    )
+    watch = StandstillWatch({"intake": ("runs", log.positions)}, log, metrics, every_s=0.02, standstill_s=STANDSTILL_S)
     running, asking = asyncio.create_task(watch.run()), asyncio.create_task(log.asked_enough.wait())
     await asyncio.wait([running, asking], return_when=asyncio.FIRST_COMPLETED)
     if running.done():

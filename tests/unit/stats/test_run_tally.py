@@ -12,11 +12,14 @@ from tests.unit.schemas import histories as h
 from trainyard_runtime.kafka.records import Record
 from trainyard_runtime.projection import Projection, ProjectionUnavailable
 from trainyard_schemas.events import Fact, encode_event
+from trainyard_schemas.ids import partition_of
+from trainyard_schemas.topics import RUN_PARTITIONS
 from trainyard_schemas.vocabulary import EventType
 from trainyard_stats.run_metrics import Tally
 from trainyard_stats.run_tally import ENDED, OPEN, RunTally
 
 TOPIC = "t.runs.lifecycle"
+PARTITION = partition_of(h.RUN, RUN_PARTITIONS)
 FACTS: tuple[Fact, ...] = (
     h.accepted(),
     h.dispatched(1),
@@ -35,7 +38,7 @@ def records(facts: Sequence[Fact], start: int = 0) -> list[Record]:
     found = []
     for offset, fact in enumerate(facts, start=start):
         value, headers = encode_event(h.event(fact, now=float(offset)))
-        found.append(Record(TOPIC, 0, offset, 0, fact.run_id.encode(), value, tuple(headers)))
+        found.append(Record(TOPIC, PARTITION, offset, 0, fact.run_id.encode(), value, tuple(headers)))
     return found
 
 
@@ -50,8 +53,8 @@ def test_a_restart_after_any_record_counts_like_no_restart(tmp_path: Path) -> No
         for part in (log[:restart_after], log):  # the second reads again from the start, as a redelivery would
             projection = opened(folder)
             tally = RunTally(projection, TOPIC)
-            tally.load({0: 0}, {0: len(log)})
-            tally.fold(0, part)
+            tally.load({PARTITION: 0}, {PARTITION: len(log)})
+            tally.fold(PARTITION, part)
             await tally.flush()
             projection.close()
         return tally.tally.encode()
@@ -67,16 +70,16 @@ def test_what_was_not_flushed_is_counted_again_and_only_once(tmp_path: Path) -> 
     async def story() -> dict[tuple[str, str, str], int]:
         projection = opened(tmp_path)
         tally = RunTally(projection, TOPIC)
-        tally.load({0: 0}, {0: len(log)})
-        tally.fold(0, log[:3])
+        tally.load({PARTITION: 0}, {PARTITION: len(log)})
+        tally.fold(PARTITION, log[:3])
         await tally.flush()
-        tally.fold(0, log[3:])  # folded, and the process dies before it is stored
+        tally.fold(PARTITION, log[3:])  # folded, and the process dies before it is stored
         projection.close()
         projection = opened(tmp_path)
         again = RunTally(projection, TOPIC)
-        again.load({0: 0}, {0: len(log)})
-        assert again.next_offsets == {0: 3}
-        again.fold(0, log[3:])
+        again.load({PARTITION: 0}, {PARTITION: len(log)})
+        assert again.next_offsets == {PARTITION: 3}
+        again.fold(PARTITION, log[3:])
         await again.flush()
         assert (projection.count(OPEN), projection.count(ENDED)) == (0, 1)
         projection.close()
@@ -88,10 +91,10 @@ def test_what_was_not_flushed_is_counted_again_and_only_once(tmp_path: Path) -> 
 def test_a_late_record_of_an_ended_run_meets_its_state(tmp_path: Path) -> None:
     projection = opened(tmp_path)
     tally = RunTally(projection, TOPIC)
-    tally.load({0: 0}, {0: 100})
-    tally.fold(0, records(FACTS))
+    tally.load({PARTITION: 0}, {PARTITION: 100})
+    tally.fold(PARTITION, records(FACTS))
     asyncio.run(tally.flush())
-    tally.fold(0, records([h.accepted(), h.succeeded(2), h.ended(EventType.RUN_FAILED)], start=50))
+    tally.fold(PARTITION, records([h.accepted(), h.succeeded(2), h.ended(EventType.RUN_FAILED)], start=50))
     assert tally.tally.records["duplicate"] == 1
     assert tally.tally.records["ended"] == 2
     assert tally.tally.ended.total() == 1
@@ -102,9 +105,12 @@ def test_a_late_record_of_an_ended_run_meets_its_state(tmp_path: Path) -> None:
 def test_a_record_that_is_no_event_is_counted_and_passed_over(tmp_path: Path) -> None:
     projection = opened(tmp_path)
     tally = RunTally(projection, TOPIC)
-    tally.load({0: 0}, {0: 100})
-    bad = [Record(TOPIC, 0, offset, 0, None, value) for offset, value in enumerate((None, b"", b"\xff", b"{}", b"[1]"))]
-    tally.fold(0, [*bad, *records(FACTS, start=5)])
+    tally.load({PARTITION: 0}, {PARTITION: 100})
+    bad = [
+        Record(TOPIC, PARTITION, offset, 0, None, value)
+        for offset, value in enumerate((None, b"", b"\xff", b"{}", b"[1]"))
+    ]
+    tally.fold(PARTITION, [*bad, *records(FACTS, start=5)])
     assert tally.tally.records["unreadable"] == 5
     assert tally.tally.ended.total() == 1
     projection.close()
@@ -113,12 +119,12 @@ def test_a_record_that_is_no_event_is_counted_and_passed_over(tmp_path: Path) ->
 def test_a_log_that_was_created_again_is_counted_from_its_start(tmp_path: Path) -> None:
     projection = opened(tmp_path)
     tally = RunTally(projection, TOPIC)
-    tally.load({0: 0}, {0: 100})
-    tally.fold(0, records(FACTS))
+    tally.load({PARTITION: 0}, {PARTITION: 100})
+    tally.fold(PARTITION, records(FACTS))
     asyncio.run(tally.flush())
     again = RunTally(projection, TOPIC)
-    assert again.load({0: 0}, {0: 2}) == 0
-    assert again.next_offsets == {0: 0}
+    assert again.load({PARTITION: 0}, {PARTITION: 2}) == 0
+    assert again.next_offsets == {PARTITION: 0}
     assert again.tally.ended.total() == 0
     projection.close()
 
@@ -126,12 +132,12 @@ def test_a_log_that_was_created_again_is_counted_from_its_start(tmp_path: Path) 
 def test_what_retention_deleted_before_it_was_counted_is_reported(tmp_path: Path) -> None:
     projection = opened(tmp_path)
     tally = RunTally(projection, TOPIC)
-    tally.load({0: 0}, {0: 100})
-    tally.fold(0, records(FACTS))
+    tally.load({PARTITION: 0}, {PARTITION: 100})
+    tally.fold(PARTITION, records(FACTS))
     asyncio.run(tally.flush())
     again = RunTally(projection, TOPIC)
-    assert again.load({0: 20}, {0: 100}) == 12
-    assert again.next_offsets == {0: 20}
+    assert again.load({PARTITION: 20}, {PARTITION: 100}) == 12
+    assert again.next_offsets == {PARTITION: 20}
     assert again.tally.ended.total() == 1
     projection.close()
 
@@ -139,8 +145,8 @@ def test_what_retention_deleted_before_it_was_counted_is_reported(tmp_path: Path
 def test_a_file_that_cannot_be_written_stops_the_count(tmp_path: Path) -> None:
     projection = opened(tmp_path)
     tally = RunTally(projection, TOPIC)
-    tally.load({0: 0}, {0: 100})
-    tally.fold(0, records(FACTS))
+    tally.load({PARTITION: 0}, {PARTITION: 100})
+    tally.fold(PARTITION, records(FACTS))
     projection.close()
     with pytest.raises(ProjectionUnavailable):
         asyncio.run(tally.flush())

@@ -192,7 +192,7 @@ class Dispatcher:
             group.create_task(index.keep_flushing())
             group.create_task(self._probe(clearml))
             group.create_task(HeartbeatWatch(kafka, reader, vigil, steady).run())
-            group.create_task(StandstillWatch(consumers, reader.stable_offsets, self.metrics).run())
+            group.create_task(StandstillWatch(consumers, reader, self.metrics).run())
             await index.reached(ends)
             self._checks["fold"] = "ok"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from trainyard_dispatcher.metrics import DispatcherMetrics
 from trainyard_runtime.clock import steady
@@ -17,8 +17,13 @@ STANDSTILL_S: Final = 90.0
 Positions = Callable[[], Awaitable[Mapping[Place, int]]]
 """Per partition the next offset that a consumer will handle."""
 
-EndOffsets = Callable[[str], Awaitable[Mapping[int, int]]]
-"""Per partition of a topic the offset after the last record that a consumer can get by now."""
+
+class StableLog(Protocol):
+    """A log that says how far its consumers can come; its end may lie behind a transaction that is still open."""
+
+    async def stable_offsets(self, topic: str) -> Mapping[int, int]:
+        """Per partition the offset after the last record that a consumer can get by now. Raises LogError."""
+        ...
 
 
 class StandstillError(RuntimeError):
@@ -31,15 +36,15 @@ class StandstillWatch:
     def __init__(
         self,
         consumers: Mapping[str, tuple[str, Positions]],
-        end_offsets: EndOffsets,
+        log: StableLog,
         metrics: DispatcherMetrics,
         *,
         every_s: float = WATCH_EVERY_S,
         standstill_s: float = STANDSTILL_S,
     ) -> None:
-        """`consumers`: by name the topic that it reads, and its positions. `end_offsets` raises LogError."""
+        """`consumers`: by name the topic that it reads, and its positions."""
         self._consumers = consumers
-        self._end_offsets = end_offsets
+        self._log = log
         self._metrics = metrics
         self._every_s = every_s
         self._standstill_s = standstill_s
@@ -53,7 +58,7 @@ class StandstillWatch:
                 ends = {
                     (topic, partition): offset
                     for topic in {topic for topic, _ in self._consumers.values()}
-                    for partition, offset in (await self._end_offsets(topic)).items()
+                    for partition, offset in (await self._log.stable_offsets(topic)).items()
                 }
             except LogError:
                 continue  # while the log is away nobody stands still
