@@ -115,6 +115,13 @@ def test_each_sklearn_estimator_beats_the_baseline(
     assert (results["value"] > results["baseline"]) is results["greater_is_better"]
 
 
+def test_a_metric_that_the_split_does_not_allow_is_refused_before_the_fit(train_here: Train) -> None:
+    csv = "x,y\n" + "".join(f"{i},{'rare' if i == 7 else 'b'}\n" for i in range(60))
+    failed = train_here(body("sklearn", "y", "classification", "f1"), csv=csv).failure
+    assert (failed.reason, failed.detail) == (Reason.INVALID_DATASET, "metric_undefined")
+    assert "fit" not in failed.results["seconds"]
+
+
 def test_the_reported_values_are_sklearns_on_the_rows_that_the_split_names(train_here: Train) -> None:
     trained = train_here(body("sklearn", "diagnosis", "classification", "roc_auc", uri="examples/breast_cancer.csv"))
     results = trained.results

@@ -185,6 +185,13 @@ def test_common_dialects_read_alike(separator: str, bom: bytes, end: str) -> Non
     assert frame["b"].isna().tolist() == [False, True]
 
 
+def test_white_space_around_texts_is_none_of_theirs() -> None:
+    table = datasets.parse_csv('a,b\nx ,1\n x,2\n" x ",3\n"  ",4\n\u00a0x\u00a0,5\n'.encode(), texts=["a"])
+    assert table["a"].tolist()[:3] == ["x", "x", "x"]
+    assert table["a"].isna().tolist() == [False, False, False, True, False]
+    assert table["a"].tolist()[4] == "x"
+
+
 def test_a_fetched_file_is_read_where_it_lies_and_named_by_where_it_came_from(tmp_path: Path) -> None:
     (tmp_path / "dataset.csv").write_bytes(GOOD)
     digest = hashlib.sha256(GOOD).hexdigest()

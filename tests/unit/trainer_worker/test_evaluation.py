@@ -75,6 +75,26 @@ def test_a_metric_that_the_held_out_part_cannot_give_is_null_and_ends_a_run_that
     assert caught.value.detail == "metric_undefined"
 
 
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1", "f1_macro", "roc_auc"])
+@pytest.mark.parametrize("held_out", [0, 1])
+def test_a_metric_that_tells_classes_apart_needs_two_of_them_and_no_model_to_say_so(name: str, held_out: int) -> None:
+    trained = np.array([0, 1] * 5)
+    evaluation.refuse_undefined(METRICS[name], trained, np.array([0, 1]), 2)
+    with pytest.raises(AttemptError, match=f"{name} is not defined on the held-out part: 5 rows with 1 different"):
+        evaluation.refuse_undefined(METRICS[name], trained, np.full(5, held_out), 2)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "log_loss"])
+def test_a_metric_of_single_rows_needs_no_second_class(name: str) -> None:
+    evaluation.refuse_undefined(METRICS[name], np.array([0, 1] * 5), np.zeros(5, dtype=np.int64), 2)
+
+
+def test_the_second_of_two_classes_is_the_positive_one() -> None:
+    assert evaluation.positive_class(("fraud", "legit")) == "legit"
+    assert evaluation.positive_class((0, 1, 2)) is None
+    assert evaluation.positive_class(()) is None
+
+
 def test_the_baseline_knows_the_training_part_only() -> None:
     guess = evaluation.baseline(np.array([0, 1, 1, 1]), 2, 3)
     assert guess.values.tolist() == [1, 1]

@@ -26,7 +26,7 @@ def test_the_kinds_of_columns_are_found_and_empty_ones_left_out() -> None:
     assert columns == (
         Column("n", "number"),
         Column("flag", "number"),
-        Column("word", "category"),
+        Column("word", "category", ("w0", "w1", "w2")),
         Column("day", "date"),
     )
 
@@ -111,6 +111,8 @@ def test_classes_are_what_an_event_can_hold(labels: list[str], classes: tuple[ob
         (["1", "2"], (1, 2)),
         (["1", "2", ""], (1, 2)),
         (["-1", "0"], (-1, 0)),
+        (["+1", "-1"], (-1, 1)),
+        (["yes", "yes ", " no", "no"], ("no", "yes")),
         (["01", "02"], ("01", "02")),
         (["1.0", "2.0"], ("1.0", "2.0")),
         (["1", "1.0", "2"], (1, 2)),

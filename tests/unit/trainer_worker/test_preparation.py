@@ -28,6 +28,16 @@ def refusal(label: Sequence[object], task_type: str, metric: str, test_size: flo
     return caught.value
 
 
+def test_a_class_that_is_not_held_out_is_named() -> None:
+    table = pd.DataFrame({"x": range(60), "y": ["a", "b"] * 29 + ["a", "rare"]})
+    loaded = Loaded(table, make_target(table, "y", "classification"), METRICS["accuracy"], "t.csv", "", 0)
+    emitter = Emitter(None)
+    divide(parse_request({"trainer": "sklearn", "dataset": {"type": "tabular", "label": "y"}}), loaded, emitter)
+    assert emitter.warnings == [
+        "the held-out part has no row of 'rare', and its metrics say nothing of that; use a larger split.test_size"
+    ]
+
+
 def test_a_split_that_leaves_hardly_a_row_is_refused_before_a_library_fails_on_it() -> None:
     error = refusal([i / 7 for i in range(30)], "regression", "rmse", 0.9999)
     assert (error.reason, error.detail) == (Reason.INVALID_DATASET, "too_few_rows")

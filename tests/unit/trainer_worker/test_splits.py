@@ -50,6 +50,14 @@ def test_stratification_keeps_each_classs_share() -> None:
     assert np.bincount(codes[split.test]).tolist() == [16, 4]
 
 
+def test_a_rare_class_is_held_out_once_where_there_is_room() -> None:
+    codes = np.array([0] * 298 + [1] * 2, dtype=np.int64)
+    split = splits.row_shuffle(np.arange(300), 0.2, 42, codes)
+    assert np.bincount(codes[split.test]).tolist() == [59, 1]
+    alone = splits.row_shuffle(np.arange(299), 0.2, 42, codes[:299])
+    assert np.bincount(codes[alone.test], minlength=2).tolist() == [60, 0], "the only row of a class is trained on"
+
+
 @pytest.mark.timed
 def test_many_classes_are_stratified_in_time_that_grows_with_the_rows() -> None:
     codes = np.arange(200_000, dtype=np.int64) % 50_000

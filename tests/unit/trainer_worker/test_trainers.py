@@ -246,6 +246,17 @@ def logreg(params: dict[str, Any], budget_s: float) -> tuple[Any, list[str], Fit
     return fitted.pipeline, emitter.warnings, given
 
 
+def test_an_ensemble_that_stops_by_itself_is_grown_no_further() -> None:
+    draw = np.random.default_rng(3)
+    table = pd.DataFrame(draw.normal(size=(480, 5)), columns=[f"c{i}" for i in range(5)])
+    target = ((table["c0"] + draw.normal(size=480)) > 0).to_numpy().astype(np.int64)
+    columns = tuple(Column(name, "number") for name in table.columns)
+    extras = {"estimator": "gradient_boosting", "params": {"n_iter_no_change": 2, "n_estimators": 500}}
+    given = FitTask(table, target, columns, 2, None, METRICS["accuracy"], 60.0, 7, 2, extras, Path())
+    model = trainers.load("sklearn").fit(given, Emitter(None)).pipeline.named_steps["model"]
+    assert model.n_estimators_ <= 100
+
+
 def test_a_solver_that_is_fitted_in_steps_finds_what_it_finds_in_one() -> None:
     pipeline, warned, given = logreg({"tol": 1e-8}, budget_s=30.0)
     model = pipeline.named_steps["model"]

@@ -173,6 +173,8 @@ def _grow(pipeline: Any, task: FitTask, reporter: Reporter) -> None:
         eta_s = spent / size * (total - size)
         _report(pipeline, task, reporter, step=size, total=total, eta_s=eta_s)
         spent = time.monotonic() - started
+        if getattr(model, "n_estimators_", size) < size:  # it stopped by itself: n_iter_no_change
+            break
         if size < total and is_spent(size, spent, task.time_budget_s):
             reporter.warn(f"time_budget_s of {task.time_budget_s:g} s was used up after {size} of {total} trees")
             break

@@ -216,8 +216,9 @@ def _read_once(path: Path, root: Path, max_bytes: int) -> bytes:
 def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS, texts: Collection[str] = ()) -> pd.DataFrame:
     """The table in `content`: UTF-8 with or without BOM, separated by comma, semicolon or tab, with a header line.
 
-    Column names are unique and stripped. The columns in `texts` are read as they are written (`007`, `true`), whatever
-    else stands in them. A blank line is no row, but where there is one column only it is a row without a value.
+    Column names are unique; they and all texts are without white space around them. The columns in `texts` are read as
+    they are written (`007`, `true`), whatever else stands in them. A blank line is no row, but where there is one
+    column only it is a row without a value.
     Raises AttemptError(invalid_dataset).
     """
     import pandas as pd
@@ -258,7 +259,15 @@ def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS, texts: Collection[
         raise invalid_dataset(
             Detail.NO_ROWS, f"the file has a header ({listed(header)}) and no rows; add the data below it"
         )
+    for name in frame.columns:
+        if frame[name].dtype == object:
+            frame[name] = _stripped(frame[name])
     return frame
+
+
+def _stripped(values: pd.Series[Any]) -> pd.Series[Any]:
+    """What one sees no difference in is the same; what is blank is missing."""
+    return values.map(lambda value: (value.strip() or None) if isinstance(value, str) else value)
 
 
 def _check_bytes(content: bytes) -> None:

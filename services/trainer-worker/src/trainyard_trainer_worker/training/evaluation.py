@@ -68,6 +68,11 @@ def choose_metric(asked: str | None, trainer: str, task_type: str) -> Metric:
     return METRICS[name]
 
 
+def positive_class(classes: Sequence[Any]) -> Any:
+    """The class that `f1` is of, and which the scores of `roc_auc` are for, where there are two; else None."""
+    return classes[1] if len(classes) == 2 else None
+
+
 def predict(pipeline: Any, features: pd.DataFrame, n_classes: int) -> Predictions:
     """Ask a fitted pipeline. Its classes may be a part of 0..n_classes-1 (a class can be absent from training)."""
     if n_classes == 0:
@@ -89,7 +94,7 @@ def baseline(train_target: npt.NDArray[Any], n_rows: int, n_classes: int) -> Pre
 
 
 def score(name: str, truth: npt.NDArray[Any], predictions: Predictions) -> float | None:
-    """One metric; None where it is not defined (roc_auc with one class, r2 of one row)."""
+    """One metric; None where it is not defined (one class for all that tell classes apart, r2 of one row)."""
     value = _SCORERS[name](truth, predictions)
     return None if value is None or not np.isfinite(value) else float(value)
 
@@ -97,6 +102,11 @@ def score(name: str, truth: npt.NDArray[Any], predictions: Predictions) -> float
 def score_all(task_type: str, truth: npt.NDArray[Any], predictions: Predictions) -> dict[str, float | None]:
     """Every metric that fits the task."""
     return {m.name: score(m.name, truth, predictions) for m in METRICS.values() if m.task_type == task_type}
+
+
+def refuse_undefined(metric: Metric, train_target: npt.NDArray[Any], truth: npt.NDArray[Any], n_classes: int) -> None:
+    """Raises AttemptError(metric_undefined) where no model could be measured by this metric on the held-out part."""
+    defined(metric, score(metric.name, truth, baseline(train_target, len(truth), n_classes)), truth)
 
 
 def defined(metric: Metric, value: float | None, truth: npt.NDArray[Any]) -> float:
@@ -114,14 +124,23 @@ def _accuracy(truth: Ints, p: Predictions) -> float:
     return float(np.mean(truth == p.values))
 
 
-def _balanced_accuracy(truth: Ints, p: Predictions) -> float:
+def _has_one_class(truth: Ints) -> bool:
+    """Nothing can be said then of how classes are told apart: whoever says the one is perfect."""
+    return len(np.unique(truth)) < 2
+
+
+def _balanced_accuracy(truth: Ints, p: Predictions) -> float | None:
+    if _has_one_class(truth):
+        return None
     from sklearn.metrics import recall_score
 
     # As balanced_accuracy_score, which warns where a class is predicted that the held-out part does not hold.
     return float(recall_score(truth, p.values, labels=np.unique(truth), average="macro", zero_division=0))
 
 
-def _f1(truth: Ints, p: Predictions) -> float:
+def _f1(truth: Ints, p: Predictions) -> float | None:
+    if _has_one_class(truth):
+        return None
     from sklearn.metrics import f1_score
 
     if p.probabilities is not None and p.probabilities.shape[1] > 2:
@@ -129,7 +148,9 @@ def _f1(truth: Ints, p: Predictions) -> float:
     return float(f1_score(truth, p.values, pos_label=1, average="binary", zero_division=0))
 
 
-def _f1_macro(truth: Ints, p: Predictions) -> float:
+def _f1_macro(truth: Ints, p: Predictions) -> float | None:
+    if _has_one_class(truth):
+        return None
     from sklearn.metrics import f1_score
 
     return float(f1_score(truth, p.values, average="macro", zero_division=0))

@@ -25,12 +25,13 @@ NUMBER_SHARE = 0.95
 DATE_SAMPLE = 1_000
 MAX_INFERRED_CLASSES = 20
 MAX_CLASSES = 1_000
+MAX_VALUES = 200
 MAX_INT = 2**63 - 1  # events hold no larger integer
 MAX_EXACT = 2**53
 MAX_NUMBER = 3.4e38  # trees compute in float32, where more is infinite and refused
 
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_WHOLE = re.compile(r"-?\d+\Z")
+_WHOLE = re.compile(r"[-+]?\d+\Z")
 
 Kind = Literal["number", "category", "date"]
 TaskType = Literal["classification", "regression"]
@@ -40,10 +41,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A feature: its name in the data and what it holds."""
+    """A feature: its name in the data and what it holds. `values` are a category's in the training part, where they
+    are no more than `MAX_VALUES`; else nothing."""
 
     name: str
     kind: Kind
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def _read(written: pd.Series[Any]) -> pd.Series[Any]:
 def _as_written(labels: list[Any], written: list[Any]) -> list[Any]:
     """The labels by their text in the file, unless that says no more, or says the same in several ways (1 and 1.0)."""
     said = set(zip(labels, written, strict=True))
-    if all(not isinstance(text, str) or str(value) == text for value, text in said):
+    if all(not isinstance(text, str) or str(value) == text.removeprefix("+") for value, text in said):
         return labels
     one_to_one = len(said) == len(set(labels))
     return written if one_to_one or all(_WHOLE.match(text) for _, text in said) else labels
@@ -169,15 +172,17 @@ def _checked(target: Target, label: str) -> Target:
     if distinct < 2:
         only = target.classes[0] if target.classes else target.values[0]
         raise invalid_dataset(
-            Detail.ONE_CLASS, f"every row has the same value {clean(only)} in {clean(label)}; there is nothing to learn"
+            Detail.ONE_CLASS,
+            f"every row with a value in {clean(label)} has the same one, {clean(only)}; there is nothing to learn",
         )
-    if target.task_type == "classification" and distinct > min(MAX_CLASSES, max(MAX_INFERRED_CLASSES, n // 2)):
+    most = min(MAX_CLASSES, max(MAX_INFERRED_CLASSES, n // 2))
+    if target.task_type == "classification" and distinct > most:
         other = "task_type regression or another label"
         if any(isinstance(value, str) for value in target.classes):
             other = "another label"
         raise invalid_dataset(
             Detail.TOO_MANY_CLASSES,
-            f"{clean(label)} has {distinct} classes in {n} rows; use {other}",
+            f"{clean(label)} has {distinct} classes in {n} rows, and at most {most} can be learned; use {other}",
         )
     return target
 
@@ -188,15 +193,20 @@ def infer_columns(train: pd.DataFrame, excluded: Sequence[str]) -> tuple[Column,
     Raises AttemptError(no_features).
     """
     columns = tuple(
-        Column(name, _kind(train[name]))
-        for name in train.columns
-        if name not in excluded and bool(train[name].notna().any())
+        _column(name, train[name]) for name in train.columns if name not in excluded and bool(train[name].notna().any())
     )
     if not columns:
         raise invalid_dataset(
             Detail.NO_FEATURES, f"nothing is left to learn from beside {listed(list(excluded))}: add feature columns"
         )
     return columns
+
+
+def _column(name: str, values: pd.Series[Any]) -> Column:
+    kind = _kind(values)
+    if kind != "category" or values.nunique() > MAX_VALUES:
+        return Column(name, kind)
+    return Column(name, kind, tuple(sorted(str(value) for value in values.dropna().unique())))
 
 
 def _kind(column: pd.Series[Any]) -> Kind:

@@ -85,7 +85,10 @@ class Archive:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The features, in the model's order."""
-        return tuple(Column(**column) for column in self.manifest["columns"])
+        return tuple(
+            Column(column["name"], column["kind"], tuple(column.get("values", ())))
+            for column in self.manifest["columns"]
+        )
 
 
 def canonical(value: object) -> bytes:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from trainyard_trainer_worker.spec import AttemptError, listed
-from trainyard_trainer_worker.training import datasets, evaluation, frames, loading, packing
+from trainyard_trainer_worker.training import datasets, doubts, evaluation, frames, loading, packing
 from trainyard_trainer_worker.training.frames import Column
 
 EXIT_INVALID = 3
@@ -72,11 +72,7 @@ def judge_columns(table: pd.DataFrame, columns: Sequence[Column], label: str) ->
     extra = [name for name in table.columns if name not in known and name != label]
     if extra:
         warnings.append(f"columns that the model does not know are not used: {listed(extra)}")
-    return warnings + [
-        f"column {listed([name])} holds numbers in training, and text in {rows} rows here ({listed(some)}), which"
-        " counts as missing"
-        for name, rows, some in frames.texts_among_numbers(table, columns)
-    ]
+    return warnings + doubts.of_prediction(table, columns)
 
 
 def as_table(answer: evaluation.Predictions, classes: Sequence[Any], *, proba: bool) -> pd.DataFrame:

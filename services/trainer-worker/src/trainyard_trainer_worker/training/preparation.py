@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainyard_trainer_worker.spec import Detail, FetchedData, TrainingRequest, clean, invalid_dataset, listed
-from trainyard_trainer_worker.training import datasets, evaluation, frames, splits
+from trainyard_trainer_worker.training import datasets, doubts, evaluation, frames, splits
 from trainyard_trainer_worker.training.emitter import Emitter
 from trainyard_trainer_worker.training.evaluation import Metric
 from trainyard_trainer_worker.training.frames import Column, Ints, Target
@@ -91,9 +91,12 @@ def divide(request: TrainingRequest, loaded: Loaded, emitter: Emitter) -> Parts:
         )
     excluded = (request.label, *request.group_key)
     columns = frames.infer_columns(table.iloc[split.train], excluded)
-    for name, rows, some in frames.texts_among_numbers(table, columns):
+    for doubt in doubts.of_training(table.iloc[split.train], columns):
+        emitter.warn(doubt)
+    if codes is not None and len(unseen := np.setdiff1d(codes[split.train], codes[split.test])):
         emitter.warn(
-            f"column {listed([name])} holds numbers, and text in {rows} rows ({listed(some)}): it counts as missing"
+            f"the held-out part has no row of {listed([target.classes[code] for code in unseen])}, and its metrics say "
+            "nothing of that; use a larger split.test_size"
         )
     used = {column.name for column in columns} | set(excluded)
     unused = [name for name in table.columns if name not in used]

@@ -59,8 +59,9 @@ class Split:
 
 
 def row_shuffle(rows: Ints, test_size: float, seed: int, classes: Ints | None) -> Split:
-    """Shuffle rows. With `classes` (codes) the held-out part has each class's share, and training keeps at least one
-    row of every class; where that is impossible (more classes than room) the draw is plain and `stratified` is False.
+    """Shuffle rows. With `classes` (codes) the held-out part has each class's share, and a row at least of as many
+    classes as it has room for; training keeps at least one row of every class. Where that is impossible (more classes
+    than room) the draw is plain and `stratified` is False.
 
     `rows` are the rows' identities in the source table; the hash is over them.
     """
@@ -73,11 +74,12 @@ def row_shuffle(rows: Ints, test_size: float, seed: int, classes: Ints | None) -
 
 
 def _stratified(order: Ints, classes: Ints, n_test: int) -> Ints | None:
-    """The first rows of each class in `order`, as many as its share by largest remainder. None where it cannot be."""
+    """The first rows of each class in `order`, as many as its share by largest remainder, those first that would have
+    none. None where it cannot be."""
     counts = np.bincount(classes)
     exact = counts * (n_test / len(classes))
     take = np.minimum(np.floor(exact).astype(np.int64), np.maximum(counts - 1, 0))
-    for code in np.argsort(-(exact - take), kind="stable"):
+    for code in np.lexsort((-(exact - take), take > 0)):
         if take.sum() >= n_test:
             break
         if counts[code] - take[code] > 1:

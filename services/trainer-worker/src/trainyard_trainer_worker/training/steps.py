@@ -48,6 +48,7 @@ def train(
         loaded = preparation.load(request, spec.data_roots, emitter, spec.data)
     with emitter.in_phase(Phase.SPLIT):
         parts = preparation.divide(request, loaded, emitter)
+        evaluation.refuse_undefined(loaded.metric, parts.train_target, parts.test_target, len(loaded.target.classes))
     with emitter.in_phase(Phase.FIT), _noted_warnings(emitter):
         on_fit()
         fitted = trainer.fit(_task(spec, request, loaded, parts), emitter)
@@ -92,6 +93,7 @@ def train(
         "n_rows": len(loaded.table),
         "n_columns": len(parts.columns),
         "classes": list(loaded.target.classes),
+        "positive_class": evaluation.positive_class(loaded.target.classes),
         "dataset": loaded.dataset,
         "split": parts.split.proof(),
         "seed": request.seed,
