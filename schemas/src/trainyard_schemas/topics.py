@@ -56,6 +56,8 @@ class Topic:
 
 _NOT_IN_LIFECYCLE = (EventType.RUN_REQUESTED, EventType.RUN_COMMAND, EventType.ATTEMPT_HEARTBEAT)
 _LIFECYCLE_EVENTS = tuple(t for t in EventType if t not in _NOT_IN_LIFECYCLE)
+# Kafka deletes by a record's time, and many a client's clock or replay says one of long ago: the broker's counts here.
+_INBOX_CONFIG = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 # An original of the broker's largest size (1 MiB) fits with the headers that say why it is here.
 _DEAD_LETTER_CONFIG = {"cleanup.policy": "delete", "max.message.bytes": str(2 * 1024 * 1024)}
 # A checkpoint of a full table is below 1 MiB; small segments keep the part short that compaction has not seen yet.
@@ -74,6 +76,7 @@ TOPICS: tuple[Topic, ...] = (
         (EventType.RUN_REQUESTED,),
         producers=("submitter", "trainer-worker", "anybody"),
         consumers=("dispatcher",),
+        config=_INBOX_CONFIG,
     ),
     Topic(
         TopicName.RUNS_COMMANDS,
@@ -82,6 +85,7 @@ TOPICS: tuple[Topic, ...] = (
         (EventType.RUN_COMMAND,),
         producers=("submitter", "anybody"),
         consumers=("dispatcher",),
+        config=_INBOX_CONFIG,
     ),
     Topic(
         TopicName.RUNS_LIFECYCLE,

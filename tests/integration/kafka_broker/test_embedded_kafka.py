@@ -72,6 +72,15 @@ def test_data_and_port_are_kept_between_starts(data_dir: Path) -> None:
         assert _read_all(bootstrap, "kept", 2) == [b"before the restart", b"after the restart"]
 
 
+def test_a_folder_of_any_name_holds_all_data_and_is_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "José's back\\slash \U0001f682"
+    for _ in range(2):
+        with EmbeddedKafka(folder, log_path=tmp_path / "kafka.log"):
+            pass
+    assert (folder / "logs" / "meta.properties").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([folder.name, "kafka.log"])
+
+
 def test_a_broker_that_was_killed_comes_back_with_its_data(data_dir: Path) -> None:
     kafka = EmbeddedKafka(data_dir)
     bootstrap = kafka.start()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from trainyard_runtime.kafka.admin import (
@@ -55,6 +56,20 @@ def test_every_declared_topic_is_created_as_declared(kafka_bootstrap: str, topic
         assert partitions == declared.partitions
         assert configs["retention.ms"] == str(declared.retention_ms)
         assert {key: configs[key] for key in declared.config} == dict(declared.config)
+
+
+@pytest.mark.parametrize("name", [TopicName.RUNS_REQUESTED, TopicName.RUNS_COMMANDS])
+@pytest.mark.parametrize("age_s", [40 * 86_400, -86_400], ids=["of long ago", "of tomorrow"])
+def test_what_anybody_publishes_is_kept_by_the_brokers_clock(
+    kafka_bootstrap: str, topic_prefix: str, name: TopicName, age_s: float
+) -> None:
+    apply_topics(kafka_bootstrap, topic_prefix, [topic(name)])
+    before_ms = time.time() * 1000
+    producer = KafkaProducer(bootstrap_servers=kafka_bootstrap)
+    stated_ms = int(before_ms - age_s * 1000)
+    acknowledged = producer.send(topic(name).full_name(topic_prefix), b"{}", timestamp_ms=stated_ms).get(timeout=30)
+    producer.close()
+    assert before_ms - 1_000 <= acknowledged.timestamp <= time.time() * 1000 + 1_000
 
 
 def test_applying_twice_changes_nothing(kafka_bootstrap: str, topic_prefix: str) -> None:

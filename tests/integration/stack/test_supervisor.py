@@ -273,6 +273,18 @@ def test_a_service_that_cannot_work_is_named_with_its_log(tmp_path: Path) -> Non
         running.end()
 
 
+def test_a_stack_that_others_cannot_see_any_more_ends_itself(tmp_path: Path) -> None:
+    running = Running(tmp_path / "home")
+    try:
+        running.wait_until(lambda status: status.is_ready)
+        children = list(running.children())
+        Home(running.settings.home).lock.unlink()  # as `rm -r` of the home does
+        assert running.process.wait(DEADLINE_S) != 0
+        _wait_until_gone(children)
+    finally:
+        running.end()
+
+
 def test_topics_that_would_lose_records_stop_the_start_with_the_remedy(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with EmbeddedKafka(home.kafka) as kafka:

@@ -13,6 +13,7 @@ from trainyard_devstack import kafka_jars
 from trainyard_devstack.errors import ConfigurationError, DevstackError
 from trainyard_devstack.home_files import rotate_log
 from trainyard_devstack.java import find_java, java_major
+from trainyard_devstack.kafka_broker import EmbeddedKafka, is_formatted
 from trainyard_devstack.kafka_config import BrokerAddress, explain_death, server_properties
 from trainyard_devstack.kafka_jars import Jar, ensure_jars, locked_jars
 from trainyard_devstack.ports import free_port, kept_ports
@@ -78,13 +79,51 @@ def test_the_broker_listens_on_loopback_only_and_creates_no_topic_by_itself() ->
     [
         ("java.io.IOException: No space left on device", "the disk is full"),
         ("Socket server failed to bind to 127.0.0.1:1: Address already in use.", "port was taken"),
-        ("java.lang.RuntimeException: No readable meta.properties files found.", "--fresh"),
-        ("Exception: Unsupported metadata.version 99", "--fresh"),
+        ("java.lang.RuntimeException: No readable meta.properties files found.", "lost its meta.properties"),
+        ("Exception: Unsupported metadata.version 99", "another version of Kafka"),
+        ("org.apache.kafka.common.errors.UnsupportedVersionException: no", "another version of Kafka"),
         ("java.lang.OutOfMemoryError: Java heap space", "out of memory"),
     ],
 )
 def test_a_dead_broker_is_explained_from_its_log(log: str, told: str) -> None:
     assert told in str(explain_death(log))
+
+
+@pytest.mark.parametrize(
+    ("folder", "written"),
+    [
+        ("/home/José", r"/home/Jos\u00e9"),
+        ("/home/back\\slash", r"/home/back\\slash"),
+        ("/home/\U0001f682", r"/home/\ud83d\ude82"),
+        ("/home/a b", "/home/a b"),
+    ],
+)
+def test_the_data_folder_is_written_as_java_reads_it(folder: str, written: str) -> None:
+    text = server_properties(BrokerAddress(1, 2), Path(folder))
+    assert f"log.dirs={written}\n" in text
+    assert text.isascii()
+
+
+def test_a_folder_that_kafka_would_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"takes the comma in .*a,b"):
+        EmbeddedKafka(tmp_path / "a,b").spawn()
+    assert not (tmp_path / "a,b").exists()
+
+
+def test_topics_whose_identity_is_gone_are_wiped_by_nobody(tmp_path: Path) -> None:
+    assert not is_formatted(tmp_path / "absent")
+    (tmp_path / "__cluster_metadata-0").mkdir()
+    assert not is_formatted(tmp_path), "a format that was cut off"
+    (tmp_path / "meta.properties").write_text("version=1")
+    assert is_formatted(tmp_path)
+    (tmp_path / "trainyard.runs.lifecycle-11").mkdir()
+    assert is_formatted(tmp_path)
+    for content in ("", None):
+        (tmp_path / "meta.properties").unlink()
+        if content is not None:
+            (tmp_path / "meta.properties").write_text(content)
+        with pytest.raises(DevstackError, match=r"meta\.properties beside them is missing or empty.*--fresh"):
+            is_formatted(tmp_path)
 
 
 def test_an_unknown_death_is_not_explained_away() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from trainyard_devstack import home_files
+from trainyard_devstack import control, home_files
+from trainyard_devstack.control import start_stack
 from trainyard_devstack.errors import DevstackError
-from trainyard_devstack.home_files import make_home, running_supervisor, supervisor_lock
+from trainyard_devstack.home_files import StackRecord, make_home, running_supervisor, supervisor_lock, write_record
+from trainyard_devstack.settings import StackSettings
 from trainyard_devstack.stack import Home
 
 
@@ -59,6 +61,22 @@ def test_a_home_that_has_a_supervisor_is_refused(home: Home, monkeypatch: pytest
         pass
     with supervisor_lock(home):
         assert running_supervisor(home) == os.getpid()
+
+
+class Started(Exception):
+    pass
+
+
+def test_a_start_waits_for_a_stack_that_is_ending(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise Started
+
+    monkeypatch.setattr(control, "prepare", start)
+    write_record(home, StackRecord(1234, services={"stats": (1, 80)}, ending=True))
+    with held(home, fcntl.LOCK_EX) as end_of_the_other:
+        monkeypatch.setattr("time.sleep", lambda _: end_of_the_other())
+        with pytest.raises(Started):
+            start_stack(StackSettings(home=home.path), lambda _: None)
 
 
 def test_two_who_ask_at_once_do_not_take_each_other_for_a_supervisor(home: Home) -> None:

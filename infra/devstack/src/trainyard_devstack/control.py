@@ -138,9 +138,11 @@ def start_stack(
     home = Home(settings.home)
     deadline = time.monotonic() + settings.ready_timeout_s
     if (running := running_supervisor(home)) is not None:
+        record = _record_of(home, running)
+        if record is not None and record.ending and _wait_until_released(home, STOP_TIMEOUT_S):
+            return start_stack(settings, notify, fresh=fresh)
         if fresh:
             raise _fresh_while_running(home)
-        record = _record_of(home, running)
         if record is not None and record.drained:
             notify(f"Starting again what was drained: {', '.join(record.drained)}.")
             _signal(running, signal.SIGUSR1)

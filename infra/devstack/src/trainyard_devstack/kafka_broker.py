@@ -101,6 +101,10 @@ class EmbeddedKafka:
         """Start the process without waiting: formats the data folder first where it is new (about 1 s)."""
         if self._process is not None and self._process.poll() is None:
             raise DevstackError("The embedded Kafka runs already.")
+        if "," in str(self._data_dir):
+            raise ConfigurationError(
+                f"Kafka takes the comma in {self._data_dir} for the end of a folder's name: choose a home without one."
+            )
         try:
             java, jars, options = self.prepare()
             self._data_dir.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,7 @@ class EmbeddedKafka:
             self._wanted_port = self._address.port  # clients know it now: a restart must come back there
             logs, properties = self._data_dir / "logs", self._data_dir / "server.properties"
             properties.write_text(server_properties(self._address, logs), encoding="utf-8")
-            if not (logs / "meta.properties").is_file():
+            if not is_formatted(logs):
                 shutil.rmtree(logs, ignore_errors=True)  # a format that was cut off
                 self._format(java_command(java, jars, "kafka.tools.StorageTool", options=options), properties)
             learning = [] if self._learn_to is None else [f"-XX:AOTCacheOutput={self._learn_to}"]
@@ -227,3 +231,17 @@ class EmbeddedKafka:
             return f"The embedded Kafka ended while starting: {reason}. Its log: {self._log_path}"
         tail = last_lines(self._log_path, since_byte=self._log_start_byte)
         return f"The embedded Kafka ended while starting; the end of its log {self._log_path}:\n{tail}"
+
+
+def is_formatted(logs: Path) -> bool:
+    """Whether Kafka's folder is ready for a start. Raises DevstackError where it holds topics, and lost what it needs
+    to read them: nothing of them is wiped without being asked."""
+    identity = logs / "meta.properties"
+    if identity.is_file() and identity.stat().st_size:
+        return True
+    if any(folder.is_dir() and not folder.name.startswith("__cluster_metadata") for folder in logs.glob("*-*[0-9]")):
+        raise DevstackError(
+            f"Kafka's data in {logs} hold topics, and {identity.name} beside them is missing or empty: bring it back,"
+            " or start with --fresh, which wipes them."
+        )
+    return False

@@ -63,7 +63,14 @@ def server_properties(address: BrokerAddress, log_dir: Path) -> str:
         "background.threads": "4",
         "group.coordinator.threads": "2",
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    """As Java reads a .properties file: Latin-1, with escapes in UTF-16."""
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2)]
+    return "".join(chr(code) if 32 <= code < 127 else f"\\u{code:04x}" for code in codes)
 
 
 def java_command(
@@ -91,8 +98,10 @@ def explain_death(log_tail: str) -> str | None:
         return "the disk is full: free some space (or wipe the stack's data with --fresh), then start again"
     if "address already in use" in text or "failed to bind" in text:
         return "its port was taken by another program between the choice and the start: start again"
-    if any(sign in text for sign in ("metadata.version", "unsupported", "feature level", "meta.properties")):
+    if any(sign in text for sign in ("metadata.version", "unsupportedversion", "feature level")):
         return "its data were written by another version of Kafka: start with --fresh, which wipes them"
+    if "meta.properties" in text:
+        return "its data folder has lost its meta.properties: bring that back, or start with --fresh, which wipes them"
     if "outofmemoryerror" in text:
         return "it ran out of memory"
     return None

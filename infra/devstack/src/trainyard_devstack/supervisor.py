@@ -5,6 +5,7 @@ Every process is our child: the kernel ends it should we be killed, and we end i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from trainyard_devstack.children import end_child, start_child
 from trainyard_devstack.errors import DevstackError
@@ -86,6 +88,7 @@ class Supervisor:
         self._record = StackRecord(os.getpid())
         self._stopping = False
         self._resuming = False
+        self._unwritten = False
 
     def run(self) -> None:
         """Start everything, keep it alive until SIGTERM or SIGINT, end everything.
@@ -94,14 +97,14 @@ class Supervisor:
         start; the reason is then in the home's record too.
         """
         make_home(self._home)
-        with supervisor_lock(self._home), self._signals() as wake:
-            write_record(self._home, self._record)
+        with supervisor_lock(self._home) as is_ours, self._signals() as wake:
+            self._record_now()
             kafka = self._kafka()
             try:
                 self._start(kafka)
-                self._keep_alive(wake)
+                self._keep_alive(wake, is_ours)
             except DevstackError as error:
-                write_record(self._home, replace(self._record, failure=str(error), failure_status=error.exit_code))
+                self._record_now(failure=str(error), failure_status=error.exit_code)
                 raise
             finally:
                 self._end(kafka)
@@ -174,9 +177,18 @@ class Supervisor:
             )
 
     def _note(self, name: str, pid: int | None, port: int) -> None:
-        services = {**self._record.services, name: (pid, port)}
-        self._record = replace(self._record, services=services)
-        write_record(self._home, self._record)
+        self._record_now(services={**self._record.services, name: (pid, port)})
+
+    def _record_now(self, **changes: Any) -> None:
+        """Change the record; where it cannot be written (a full disk), it is tried again at every look around."""
+        self._record = replace(self._record, **changes)
+        try:
+            write_record(self._home, self._record)
+            self._unwritten = False
+        except OSError as error:
+            if not self._unwritten:
+                self._notify(f"{self._home.record} cannot be written ({error.strerror}); it is tried again.")
+            self._unwritten = True
 
     def _watch(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         watched = _Watched(name, start)
@@ -186,13 +198,19 @@ class Supervisor:
     def _begin(self, watched: _Watched) -> None:
         watched.child, watched.started_s = watched.start(), time.monotonic()
 
-    def _keep_alive(self, wake: socket.socket) -> None:
+    def _keep_alive(self, wake: socket.socket, is_ours: Callable[[], bool]) -> None:
         rotate_at = 0.0
         while not self._stopping:
             select.select([wake], [], [], TICK_S)
             while _drained(wake):
                 continue
             now = time.monotonic()
+            if not is_ours():
+                raise DevstackError(
+                    f"{self._home.lock} is gone, so that another stack could take this home; this one ends."
+                )
+            if self._unwritten:
+                self._record_now()
             if self._resuming:
                 self._resuming = False
                 self._resume()
@@ -202,7 +220,8 @@ class Supervisor:
             if now >= rotate_at:
                 rotate_at = now + ROTATE_EVERY_S
                 for watched in self._watched:
-                    rotate_log(self._home.log_of(watched.name))
+                    with contextlib.suppress(OSError):  # a full disk: the next time
+                        rotate_log(self._home.log_of(watched.name))
 
     def _look_after(self, watched: _Watched, now: float) -> None:
         if watched.child is not None and watched.child.poll() is not None:
@@ -212,7 +231,7 @@ class Supervisor:
             if status == 0 and take_drain_request(self._home, watched.name, pid):
                 watched.drained = True
                 self._notify(f"{watched.name} is drained; `trainyard up` starts it again.")
-                self._record = replace(self._record, drained=(*self._record.drained, watched.name))
+                self._record_now(drained=(*self._record.drained, watched.name))
                 self._note(watched.name, None, self._record.services[watched.name][1])
                 return
             watched.restart = after_death(watched.restart.deaths, watched.started_s, now)
@@ -225,7 +244,7 @@ class Supervisor:
         if watched.child is None and not watched.drained and now >= watched.restart.not_before_s:
             try:
                 self._begin(watched)
-            except DevstackError as error:
+            except (DevstackError, OSError) as error:
                 watched.restart = after_death(watched.restart.deaths, now, now)
                 self._notify(f"{watched.name} could not be started again: {error}")
 
@@ -234,12 +253,12 @@ class Supervisor:
         for watched in self._watched:
             if watched.drained:
                 watched.drained, watched.restart = False, NEVER_DIED
-        self._record = replace(self._record, drained=())
-        write_record(self._home, self._record)
+        self._record_now(drained=())
 
     def _end(self, kafka: EmbeddedKafka) -> None:
         """Services first and all at once, so that they can still say good-bye; Kafka last."""
         self._stopping = True
+        self._record_now(ending=True)
         children = {w.name: w.child for w in self._watched if w.name != KAFKA and w.child is not None}
         clearml = children.pop(CLEARML, None)
         for child in children.values():
@@ -310,8 +329,9 @@ def main() -> int:
     settings = settings_or_exit(StackSettings)
 
     def notify(sentence: str) -> None:
-        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {sentence}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk
+            sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {sentence}\n")
+            sys.stderr.flush()
 
     try:
         Supervisor(settings, notify=notify).run()

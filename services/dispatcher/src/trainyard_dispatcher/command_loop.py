@@ -48,9 +48,10 @@ class Commands:
 
     async def handle(self, records: Sequence[Record], commit: Commit) -> None:
         """Answer every record of the batch, then commit `{partition: offset + 1}`."""
+        came_at = self._now()
         await self._catch_up()
         for record in records:
-            await self._wait_for_its_run(record)
+            await self._wait_for_its_run(record, came_at)
             await self._durably(record)
         ends: dict[tuple[str, int], int] = {}
         for record in records:
@@ -70,13 +71,13 @@ class Commands:
                 backoff_s = min(_LAST_BACKOFF_S, 2 * backoff_s)
         await self._index.reached(ends)
 
-    async def _wait_for_its_run(self, record: Record) -> None:
-        """A command may overtake its request: wait a little, counted from the command's own time, so that many of them
-        do not add up."""
+    async def _wait_for_its_run(self, record: Record, came_at: float) -> None:
+        """A command may overtake its request: wait a little, counted from the command's own time or, where that is
+        later, from when it came, so that many of them do not add up."""
         read = command_of(record)
         if isinstance(read, ContractError):
             return
-        left_s = min(self._now(), record.timestamp_ms / 1000) + PATIENCE_S - self._now()
+        left_s = min(came_at, record.timestamp_ms / 1000) + PATIENCE_S - self._now()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, left_s)):
                 await self._index.knows(read[0].run_id)
