@@ -122,6 +122,17 @@ def test_a_leaderboard_shows_every_model_that_was_tried(stack: Stack, page: str,
     assert len(browser.texts("#leaderboard tbody tr")) == len(end["results"]["leaderboard"])
 
 
+def test_what_the_training_warned_of_is_on_its_page(
+    stack: Stack, page: str, browser: Browser, wine: dict[str, Any]
+) -> None:
+    name = publish(stack, wine, group_key=["ash"])  # and rows are shuffled one by one
+    end = stack.end_of(name)
+    browser.open(f"{page}/runs/{end['run_id']}")
+    browser.until(lambda: browser.texts("#warnings li"), "its warnings")
+    assert browser.texts("#warnings li") == [" ".join(text.split())[:200] for text in end["results"]["warnings"]]
+    assert any("row_shuffle ignores group_key" in text for text in browser.texts("#warnings li"))
+
+
 def test_queues_and_workers_are_those_of_clearml(page: str, browser: Browser) -> None:
     browser.open(f"{page}/queues")
     browser.until(lambda: browser.texts("#workers tbody tr"), "a worker")

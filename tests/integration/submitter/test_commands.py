@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.submitter.conftest import Append, Run
 from tests.timing import in_time
-from tests.unit.submitter.story import REQUEST, accepted, rejected, whole_life
+from tests.unit.submitter.story import REQUEST, RESULTS, accepted, completed, rejected, succeeded, whole_life
 from trainyard_runtime.kafka.address import Address
 from trainyard_runtime.kafka.sync_client import SyncReader
 from trainyard_schemas import events as ev
@@ -70,6 +70,22 @@ def test_wait_follows_to_the_end_and_exits_0_when_it_completed(
     assert (waiting.returncode, err) == (0, b"")
     shown = json.loads(out)
     assert (shown["state"], shown["value"], shown["baseline"]) == ("completed", 0.9722, 0.3889)
+
+
+def test_what_the_training_warned_of_reaches_the_person_who_waits(
+    append: Append, environment: dict[str, str], requested: Callable[[str], list[Origin]], trainyard: Run
+) -> None:
+    key = uuid.uuid4().hex
+    run_id = run_id_from_key("default", key)
+    waiting = _waiting(environment, "--idempotency-key", key)
+    _until(lambda: bool(requested(run_id)))
+    results = {"results": {**RESULTS, "warnings": ["3 rows were left out"]}}
+    ends = [fact.model_copy(update=results) for fact in (succeeded(run_id), completed(run_id))]
+    append([*whole_life(run_id, requested(run_id)[0])[:-2], *ends])
+    out, err = waiting.communicate(timeout=60)
+    assert (waiting.returncode, out.decode()) == (0, f"{run_id}\n")
+    assert err.decode().splitlines()[-1] == "trainyard: warning: 3 rows were left out"
+    assert "3 rows were left out" in trainyard("runs", "show", run_id).stdout
 
 
 def test_show_watch_and_list_tell_the_same_run(trainyard: Run, append: Append, client: Client) -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 
 import pytest
+from pydantic import JsonValue
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -35,7 +36,12 @@ WIDTHS = (60, 80, 200)
 
 def life() -> tuple[RunState, list[Followed]]:
     """A run whose every text tries to break out."""
-    results = {**RESULTS, "feature_importance": {HOSTILE: 0.5, "b": 0.1, "none": 0.0}}
+    warnings: list[JsonValue] = [HOSTILE, 7, *(f"column {n}\n  was left out" for n in range(11))]
+    results: dict[str, JsonValue] = {
+        **RESULTS,
+        "feature_importance": {HOSTILE: 0.5, "b": 0.1, "none": 0.0},
+        "warnings": warnings,
+    }
     begun = accepted(RUN, Origin("t", 1, 5, 1_000))
     facts: list[ev.Fact] = [
         begun.model_copy(update={"request": {**begun.request, "run_name": HOSTILE}, "warnings": (HOSTILE,)}),
@@ -111,6 +117,20 @@ def test_the_strongest_features_come_first_and_those_without_effect_not_at_all()
         "a 0.1",
     ]
     assert runs_view.top_features({}) == []
+
+
+def test_what_the_training_warned_of_is_shown_a_line_each_and_of_many_the_first_ten() -> None:
+    state, followed = life()
+    shown = runs_view.warnings_of(state)
+    assert [len(shown[0]), *shown[1:3]] == [200, "column 0 was left out", "column 1 was left out"]
+    assert shown[10:] == [f"and 2 more: trainyard runs show {state.run_id[:8]} --json"]
+    result, run = io.StringIO(), io.StringIO()
+    print_result(console_for(result), state, "my.csv")
+    print_run(console_for(run), state, followed)
+    for out in (result, run):
+        lines = [line.split(maxsplit=1)[1] for line in out.getvalue().splitlines() if line.startswith("warning ")]
+        assert [line.strip() for line in lines[1:3] + lines[-1:]] == [*shown[1:3], shown[-1]]
+    assert runs_view.warnings_of(followed[0].state or state) == []
 
 
 def test_after_a_silence_it_is_said_what_the_run_waits_for_and_news_start_the_silence_anew() -> None:

@@ -163,6 +163,8 @@ def _end(client: Client, submission: Submission, timeout_s: float | None, as_jso
         print_json(runs_view.run_json(state) | {"event_id": submission.event_id})
     else:
         print(state.run_id)  # noqa: T201 - the one word that a script wants
+        for warning in runs_view.warnings_of(state):
+            note(f"warning: {warning}")
     exit_with(state)
 
 

@@ -14,6 +14,8 @@ from trainyard_submitter.following import Followed
 from trainyard_submitter.submission import Submission
 
 REQUESTED = "requested"
+_MOST_WARNINGS = 10
+_WARNING_CHARS = 200
 
 
 def run_json(state: RunState) -> dict[str, Any]:
@@ -143,6 +145,16 @@ def top_features(results: Mapping[str, Any], most: int = 5) -> list[str]:
     ranked = [(str(k), float(v)) for k, v in found.items() if isinstance(v, int | float)]
     ranked.sort(key=lambda item: -item[1])
     return [f"{printable(name, 60)} {number(value)}" for name, value in ranked[:most] if value > 0]
+
+
+def warnings_of(state: RunState) -> list[str]:
+    """What the training warned of, a line each; of many, the first and where the others stand."""
+    found = (state.results or {}).get("warnings")
+    lines = [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
+    shown = [printable(" ".join(line.split()), _WARNING_CHARS) for line in lines[:_MOST_WARNINGS]]
+    if left := len(lines) - len(shown):
+        shown.append(f"and {left} more: trainyard runs show {state.run_id[:8]} --json")
+    return shown
 
 
 def number(value: object) -> str:

@@ -159,6 +159,7 @@ def print_result(console: Console, run: RunState, file_name: str) -> None:
         ("score", runs_view.score(results)),
         ("model", str(place_of_model)),
         *((f"feature {place}", text) for place, text in enumerate(runs_view.top_features(results), 1)),
+        *(("warning", text) for text in runs_view.warnings_of(run)),
         ("predict", f"trainyard predict {short} new.csv"),
         ("more", f"trainyard runs artifacts {short} --get {short}   trainyard runs logs {short}"),
     ]
@@ -210,6 +211,8 @@ def print_run(console: Console, run: RunState, history: Iterable[Followed]) -> N
         if isinstance(value, dict):
             value = ", ".join(f"{k} {runs_view.number(v) if isinstance(v, float) else v}" for k, v in value.items())
         table.add_row(field, state_text(run.phase) if field == "state" else Text(printable(value, 400)))
+    for warning in runs_view.warnings_of(run):
+        table.add_row("warning", Text(warning))
     console.print(table)
     console.print()
     printer = EventPrinter(console)

@@ -7,6 +7,7 @@ const KINDS = {
 const STATES = ["accepted", "dispatched", "started", "attempt_succeeded", "attempt_failed", "attempt_lost",
   "attempt_cancelled", "completed", "failed", "cancelled", "rejected"];
 const MOST_ROWS = 200;
+const MOST_WARNINGS = 10, WARNING_CHARS = 200;
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const notice = document.getElementById("notice");
@@ -199,7 +200,7 @@ function runView(id) {
     why.textContent = run.why;
     why.dataset.kind = KINDS[run.state] ?? "calm";
     showProgress(run.progress);
-    cards.replaceChildren(...[outcome(run), facts(run), timeline(run), leaderboard(run), importance(run), artifacts(run), events(run)].filter(Boolean));
+    cards.replaceChildren(...[outcome(run), warnings(run), facts(run), timeline(run), leaderboard(run), importance(run), artifacts(run), events(run)].filter(Boolean));
     request.textContent = JSON.stringify(run.request, null, 2);
   }
   function showProgress(p) {
@@ -235,6 +236,16 @@ function outcome(run) {
     el("p", { class: "faint" }, `${run.metric}${typeof run.baseline === "number" ? `; the baseline${kind} reaches ${number(run.baseline)}` : ""}`),
     table([["Metric", ""], ["Model", "num"], ["Baseline", "num"]],
       Object.keys(metrics).sort().map((name) => [name, number(metrics[name]), number(before[name])])));
+}
+function warnings(run) {
+  const found = Array.isArray(run.results?.warnings) ? run.results.warnings.filter((text) => typeof text === "string") : [];
+  if (!found.length) return null;
+  const line = (text) => el("li", { title: text }, text.length > WARNING_CHARS ? `${text.slice(0, WARNING_CHARS - 1)}…` : text);
+  const left = found.length - MOST_WARNINGS;
+  const section = card("Warnings", el("ul", {}, ...found.slice(0, MOST_WARNINGS).map(line)),
+    left > 0 ? el("p", { class: "faint" }, `and ${left} more: trainyard runs show ${run.run_id.slice(0, 8)} --json`) : null);
+  section.id = "warnings";
+  return wide(section);
 }
 function facts(run) {
   const pairs = [["Run", run.run_id], ["Attempt", run.attempt || "-"], ["Queue", run.queue ?? "-"], ["Worker", run.worker ?? "-"],
