@@ -77,6 +77,51 @@ def test_what_is_no_label_is_refused_with_its_own_code(values: Sequence[object],
     assert refused.value.detail == detail
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (["17,5", "0,5", "3,25"] * 20, "commas (17,5, 0,5): write them with a point (17.5)"),
+        ([f"{i},{i % 10}" for i in range(100)], "commas (0,0, 1,1): write them with a point (0.0)"),
+        (["-,5", "1.234,50", "2,5"] * 20, "commas (-,5, 1.234,50): write them with a point (-0.5)"),
+        ([*(["1.234,50", "2,25"] * 10), *range(18)], "commas (1.234,50, 2,25): write them with a point (1234.50)"),
+        (["1,234", "17,5", "5"] * 20, "commas (17,5): write them with a point (17.5)"),
+        (["1,234", "2,500.75", "950"] * 20, "separators of thousands (1,234, 2,500.75): write them without (1234)"),
+        (["12 345", "1\u202f000", "7"] * 9, "separators of thousands (12 345, 1?000): write them without (12345)"),
+        (["1.234.567", "-2.000.000", "3"] * 9, "separators of thousands (1.234.567, -2.000.000): write them without"),
+        (["-$1,234.50", "$5", "$6"] * 9, "separators of thousands (-$1,234.50): write them without (-1234.50)"),
+        (["$5", "€ 6.50", "7 £"] * 9, "currency signs ($5, € 6.50): write them without (5)"),
+        (["30 %", "2.5%", "-1%"] * 9, "percent signs (30 %, 2.5%): write them without (30)"),
+        ([*(f"{i},5" for i in range(96)), *"abcd"], "commas (0,5, 1,5): write them with a point (0.5)"),
+    ],
+)
+def test_numbers_that_are_written_in_another_way_are_no_classes(values: Sequence[object], said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        infer(column(values))
+    assert str(refused.value).startswith(f"--label: 'y' looks like numbers written with {said}")
+    assert str(refused.value).endswith("), or say --task classification")
+    assert refused.value.detail == "label_not_numeric"
+    assert infer(column(values), task_type="classification").task_type == "classification"
+    with pytest.raises(InvalidRequest, match=r"looks like numbers written with .*\)$"):
+        infer(column(values), task_type="regression")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["0,5", "1,5"] * 20,  # two values are two classes, however they are written
+        ["1", "2", "3", "1,2,3", "1,2"] * 9 + ["a", "b"] * 5,
+        [*([1, 2, 3] * 30), "1,2"],
+        ["1.2.3", "1.2.4", "2.0.0"] * 9,
+        ["1-2", "3-4", "5+"] * 9,
+        ["$", "$$", "$$$"] * 9,
+        ["<=50K", ">50K", "50K"] * 9,
+        ["12,", ",", "1,,5"] * 9,
+    ],
+)
+def test_what_only_resembles_numbers_stays_text(values: Sequence[object]) -> None:
+    assert infer(column(values)).task_type == "classification"
+
+
 def test_what_the_caller_names_holds() -> None:
     found = infer(column([1, 2, 3] * 20), task_type="regression", metric="mae")
     assert (found.task_type, found.metric) == ("regression", "mae")

@@ -15,6 +15,7 @@ from typing import Literal, NoReturn
 from trainyard_schemas.codec import printable
 from trainyard_schemas.errors import FieldError
 from trainyard_submitter.errors import InvalidRequest
+from trainyard_submitter.notation import is_written_number, notation_of
 
 TaskType = Literal["classification", "regression"]
 CLASSIFICATION: TaskType = "classification"
@@ -27,6 +28,8 @@ DOMINANT_SHARE = 0.8
 # Where so few of many numbers are text, the text is dirt (a mark for a missing value), not a class.
 DIRT_SHARE = 0.1
 DATE_SHARE = 0.95
+# Where so many labels look like numbers, and more than dirt among them is written in another way, none is a class.
+WRITTEN_SHARE = 0.95
 # What pandas, with which the worker reads, takes for a missing value.
 MISSING = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
@@ -109,6 +112,7 @@ def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str
         )
     chosen, because = (task_type, "as you asked") if task_type else _task_of(column, name)
     if task_type == REGRESSION and any(_number(value) is None for value in column.counts):
+        _not_written_otherwise(column, name, "")
         refuse("label_not_numeric", "--task", f"regression needs numbers in {name}, and {_texts(column)}")
     figure, why_metric = _metric_of(column, chosen) if metric is None else (metric, "as you asked")
     warnings = []
@@ -158,6 +162,8 @@ def _task_of(column: LabelColumn, name: str) -> tuple[TaskType, str]:
 
 def _classes_of_text(column: LabelColumn, name: str) -> tuple[TaskType, str]:
     distinct, rows = len(column.counts), column.present
+    if distinct > 2:
+        _not_written_otherwise(column, name, ", or say --task classification")
     dates = sum(count for value, count in column.counts.items() if _is_date(value))
     if dates >= DATE_SHARE * rows and distinct > 2:
         refuse(
@@ -179,6 +185,23 @@ def _classes_of_text(column: LabelColumn, name: str) -> tuple[TaskType, str]:
             f"{name} has {distinct} different texts in {rows} rows, too many to learn; name another label",
         )
     return CLASSIFICATION, f"{name} holds text with {distinct} different values ({_listed(column)})"
+
+
+def _not_written_otherwise(column: LabelColumn, name: str, instead: str) -> None:
+    """Refuse a column of numbers that the worker would read as text. Raises InvalidRequest."""
+    texts = [value for value, _ in column.counts.most_common() if _number(value) is None and is_written_number(value)]
+    written, rows = sum(column.counts[value] for value in texts), column.present
+    numbers = sum(count for value, count in column.counts.items() if _number(value) is not None)
+    if written < DIRT_SHARE * rows or written + numbers < WRITTEN_SHARE * rows:
+        return
+    found = notation_of(texts)
+    shown = ", ".join(printable(text, 24) for text in found.examples)
+    refuse(
+        "label_not_numeric",
+        "--label",
+        f"{name} looks like numbers written with {found.words} ({shown}): {found.advice}"
+        f" ({printable(found.plain, 24)}){instead}",
+    )
 
 
 def _metric_of(column: LabelColumn, task_type: TaskType) -> tuple[str, str]:
