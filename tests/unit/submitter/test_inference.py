@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.upcasting import parse_request
 from trainyard_submitter.errors import InvalidRequest
-from trainyard_submitter.inference import LabelColumn, TaskType, group_columns, infer, label_index
+from trainyard_submitter.inference import MISSING, LabelColumn, TaskType, group_columns, infer, label_index
 from trainyard_submitter.training_request import Wish, run_name, trainer_known, training_request
+
+ROOT = Path(__file__).parents[3]
 
 
 def column(values: Sequence[object], name: str = "y") -> LabelColumn:
@@ -54,8 +59,38 @@ def test_one_class_that_dominates_asks_for_a_metric_that_it_cannot_please() -> N
 
 def test_missing_labels_are_counted_and_warned_of() -> None:
     found = infer(column([*(["a", "b"] * 10), "", "NA", "nan", " "]))
-    assert found.warnings == ("4 of 24 rows have no 'y' and are left out",)
+    assert found.warnings == ("4 of 24 rows have no 'y' ('NA', 'nan' count as missing) and are left out",)
     assert found.task_type == "classification"
+    assert infer(column([*(["a", "b"] * 10), "", " "])).warnings == ("2 of 22 rows have no 'y' and are left out",)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            ["None", "Some"] * 20,
+            "every row with a value has the same value 'Some' in 'y' ('None' counts as missing)",
+        ),
+        (["", "Some"] * 20, "every row with a value has the same value 'Some' in 'y'; there is nothing to learn"),
+        (["Some"] * 20, "every row has the same value 'Some' in 'y'; there is nothing to learn"),
+        (
+            ["None", "NA", "n/a", "null"] * 5,
+            "holds no value in any row ('None', 'NA', 'n/a', ... count as missing)",
+        ),
+        ([*(["None"] * 20), "Mild", "Bad"], "2 rows have a value in 'y' ('None' counts as missing); at least 10"),
+    ],
+)
+def test_a_text_that_counts_as_missing_is_named(values: Sequence[object], said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        infer(column(values))
+    assert said in str(refused.value)
+
+
+def test_the_list_of_missing_values_is_the_workers_and_is_documented() -> None:
+    documented = (ROOT / "docs" / "requests.md").read_text(encoding="utf-8")
+    assert all(f"`{text}`" in documented for text in MISSING if text)
+    table = pd.read_csv(io.StringIO("y\n" + "\n".join(sorted(MISSING - {""}))), skip_blank_lines=False)
+    assert table["y"].isna().all()
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,13 @@ class Inference:
 
 @dataclass
 class LabelColumn:
-    """What is kept of a label column while its file is read: how often each value occurs, and how many are missing."""
+    """What is kept of a label column while its file is read: how often each value occurs, how many are missing, and as
+    which texts other than none."""
 
     name: str
     counts: Counter[str] = field(default_factory=Counter)
     missing: int = 0
+    missing_texts: Counter[str] = field(default_factory=Counter)
 
     @property
     def present(self) -> int:
@@ -66,6 +68,8 @@ class LabelColumn:
             stripped = value.strip()
             if stripped in MISSING:
                 self.missing += 1
+                if stripped:
+                    self.missing_texts[stripped] += 1
             else:
                 self.counts[stripped] += 1
 
@@ -99,16 +103,19 @@ def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str
     too_many_classes), each with what to do.
     """
     name = f"'{printable(column.name)}'"
+    counted = _counted_as_missing(column)
     if column.present == 0:
-        refuse("too_few_rows", "--label", f"column {name} holds no value in any row; name another label")
+        refuse("too_few_rows", "--label", f"column {name} holds no value in any row{counted}; name another label")
     if len(column.counts) == 1:
         only = printable(next(iter(column.counts)))
-        refuse("one_class", "--label", f"every row has the same value '{only}' in {name}; there is nothing to learn")
+        every = "every row with a value has" if column.missing else "every row has"
+        advice = "if that is a class, give it another name" if counted else "there is nothing to learn"
+        refuse("one_class", "--label", f"{every} the same value '{only}' in {name}{counted}; {advice}")
     if column.present < MIN_ROWS:
         refuse(
             "too_few_rows",
             "--label",
-            f"{column.present} rows have a value in {name}; at least {MIN_ROWS} are needed",
+            f"{column.present} rows have a value in {name}{counted}; at least {MIN_ROWS} are needed",
         )
     chosen, because = (task_type, "as you asked") if task_type else _task_of(column, name)
     if task_type == REGRESSION and any(_number(value) is None for value in column.counts):
@@ -117,7 +124,8 @@ def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str
     figure, why_metric = _metric_of(column, chosen) if metric is None else (metric, "as you asked")
     warnings = []
     if column.missing:
-        warnings.append(f"{column.missing} of {column.missing + column.present} rows have no {name} and are left out")
+        rows = column.missing + column.present
+        warnings.append(f"{column.missing} of {rows} rows have no {name}{counted} and are left out")
     return Inference(
         chosen,
         figure,
@@ -129,6 +137,15 @@ def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str
 def refuse(detail: str, path: str, message: str) -> NoReturn:
     """Raises InvalidRequest."""
     raise InvalidRequest(detail, (FieldError(path, message),))
+
+
+def _counted_as_missing(column: LabelColumn) -> str:
+    """`('None' counts as missing)`, with a blank before it; empty where only empty fields are missing."""
+    texts = [f"'{text}'" for text, _ in column.missing_texts.most_common(3)]
+    if not texts:
+        return ""
+    more = ", ..." if len(column.missing_texts) > len(texts) else ""
+    return f" ({', '.join(texts)}{more} {'counts' if len(column.missing_texts) == 1 else 'count'} as missing)"
 
 
 def _task_of(column: LabelColumn, name: str) -> tuple[TaskType, str]:
