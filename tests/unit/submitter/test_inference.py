@@ -169,7 +169,7 @@ def test_a_wrong_name_gets_the_nearest_column() -> None:
     assert label_index(["a", "Price"], "Price") == 1
     with pytest.raises(InvalidRequest, match="Did you mean 'Price'"):
         label_index(["a", "Price"], "price")
-    with pytest.raises(InvalidRequest, match="did you mean 'user_id'"):
+    with pytest.raises(InvalidRequest, match="Did you mean 'user_id'"):
         group_columns(["user_id", "y"], ["userid"], "y")
     with pytest.raises(InvalidRequest, match="is the label"):
         group_columns(["user_id", "y"], ["y"], "y")

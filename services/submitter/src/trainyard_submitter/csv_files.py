@@ -1,10 +1,11 @@
-"""The label column of a CSV file, read as the worker will read it: UTF-8, by comma, semicolon or tab, with a header."""
+"""The label column of a CSV file, read as the worker does: UTF-8, with a header, by comma, semicolon, tab or pipe."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from trainyard_submitter.errors import FileUnusable
 from trainyard_submitter.inference import LabelColumn, group_columns, label_index
 
 DELIMITERS = (",", ";", "\t")
+PIPE = "|"
+DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", PIPE: "pipes"}
 _HEADER_CHARS = 1 << 20
+_JUDGED_LINES = 20
+# A field in double quotes, where one may begin.
+_QUOTED = re.compile(r'(^|[,;\t|\r\n]) *"[^"]*(?:""[^"]*)*(?:"|\Z)')
 
 
 def read_label(path: Path, label: str, groups: Sequence[str] = ()) -> LabelColumn:
@@ -28,8 +34,9 @@ def read_label(path: Path, label: str, groups: Sequence[str] = ()) -> LabelColum
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, delimiter = _header(file.read(_HEADER_CHARS), shown)
             file.seek(0)
-            index = label_index(header, label)
-            group_columns(header, groups, label)
+            split_at = DELIMITER_NAMES[delimiter]
+            index = label_index(header, label, split_at)
+            group_columns(header, groups, label, split_at)
             rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             next(row for row in rows if row)
             column = LabelColumn(label)
@@ -54,12 +61,30 @@ def sha256_of(path: Path) -> str:
         raise FileUnusable(f"{printable(path, 200)} cannot be read: {error.strerror or error}") from error
 
 
+def likely_delimiters(start: str) -> Sequence[str]:
+    """What may split a file that begins so: what stands equally often, outside of quotes, in each of its first lines.
+
+    Where nothing does, any of DELIMITERS may; a pipe only where none of these stands in the header.
+    """
+    # A quote stays where a quoted field was: the line is not blank.
+    lines = [line for line in re.split(r"[\r\n]+", _QUOTED.sub(r'\1"', start)) if line.strip(" ")]
+    if len(start) >= _HEADER_CHARS and len(lines) > 1:
+        del lines[-1]  # cut off
+    lines = lines[:_JUDGED_LINES]
+    counts = {sign: {line.count(sign) for line in lines} for sign in (*DELIMITERS, PIPE)}
+    even = [sign for sign, found in counts.items() if len(found) == 1 and 0 not in found]
+    if likely := [sign for sign in even if sign != PIPE]:
+        return likely
+    is_piped = PIPE in even and len(lines) > 1 and not any(sign in lines[0] for sign in DELIMITERS)
+    return (PIPE,) if is_piped else DELIMITERS
+
+
 def _header(start: str, shown: str) -> tuple[list[str], str]:
-    """The column names, and the delimiter that splits them into the most."""
+    """The column names, and the likely delimiter that splits them into the most."""
     if "\0" in start:
         raise FileUnusable(f"{shown} holds NUL bytes: it is no CSV text")
     best: tuple[list[str], str] = ([], DELIMITERS[0])
-    for delimiter in DELIMITERS:
+    for delimiter in likely_delimiters(start):
         rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
         try:
             record = next((row for row in rows if row), [])

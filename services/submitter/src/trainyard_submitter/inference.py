@@ -74,26 +74,27 @@ class LabelColumn:
                 self.counts[stripped] += 1
 
 
-def label_index(header: Sequence[str], label: str) -> int:
+def label_index(header: Sequence[str], label: str, split_at: str = "commas") -> int:
     """Where the label column is. Raises InvalidRequest, naming the nearest column."""
     if label in header:
         return list(header).index(label)
     folded = {name.casefold(): name for name in header}
     near = get_close_matches(label.casefold(), list(folded), n=1, cutoff=0.5)
     hint = f" Did you mean '{printable(folded[near[0]])}'?" if near else ""
-    names = ", ".join(printable(name, 40) for name in header[:20]) + (", ..." if len(header) > 20 else "")
-    refuse("label_missing", "--label", f"there is no column '{printable(label)}'.{hint} The columns are: {names}")
+    there = _columns(header, split_at)
+    refuse("label_missing", "--label", f"there is no column '{printable(label)}'.{hint} {there}")
 
 
-def group_columns(header: Sequence[str], groups: Sequence[str], label: str) -> None:
+def group_columns(header: Sequence[str], groups: Sequence[str], label: str, split_at: str = "commas") -> None:
     """Check the columns of --group. Raises InvalidRequest."""
     for name in groups:
         if name == label:
             refuse("group_key_missing", "--group", f"'{printable(name)}' is the label; name another column")
         if name not in header:
             near = get_close_matches(name, list(header), n=1, cutoff=0.5)
-            hint = f"; did you mean '{printable(near[0])}'?" if near else ""
-            refuse("group_key_missing", "--group", f"there is no column '{printable(name)}'{hint}")
+            hint = f" Did you mean '{printable(near[0])}'?" if near else ""
+            there = _columns(header, split_at)
+            refuse("group_key_missing", "--group", f"there is no column '{printable(name)}'.{hint} {there}")
 
 
 def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str | None = None) -> Inference:
@@ -137,6 +138,14 @@ def infer(column: LabelColumn, *, task_type: TaskType | None = None, metric: str
 def refuse(detail: str, path: str, message: str) -> NoReturn:
     """Raises InvalidRequest."""
     raise InvalidRequest(detail, (FieldError(path, message),))
+
+
+def _columns(header: Sequence[str], split_at: str) -> str:
+    """The columns of a file, and what was taken to split them, for that may be what is wrong."""
+    if len(header) == 1:
+        return f"The only column is '{printable(header[0], 200)}': no comma, semicolon, tab or pipe splits it"
+    names = ", ".join(f"'{printable(name, 40)}'" for name in header[:20]) + (", ..." if len(header) > 20 else "")
+    return f"The columns, split at {split_at}, are {names}"
 
 
 def _counted_as_missing(column: LabelColumn) -> str:
