@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import lzma
 import random
 from pathlib import Path
 
 import pytest
 
 from trainyard_submitter.csv_files import DELIMITERS, likely_delimiters, read_label
-from trainyard_submitter.errors import InvalidRequest
+from trainyard_submitter.errors import FileUnusable, InvalidRequest
 
 TEXT = "Smith, Bob; and | more"
 
@@ -75,3 +77,29 @@ def test_what_a_program_wrote_below_a_plain_header_is_split_as_it_was_joined() -
         writer.writerow([f"name {index}" for index in range(columns)])
         writer.writerows(["".join(draw.choices("a1,;|\t\n \"'", k=4)) for _ in range(columns)] for _ in range(25))
         assert likely_delimiters(out.getvalue()) == [delimiter], out.getvalue()
+
+
+def test_a_text_longer_than_the_csv_module_allows_is_read(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f'note,y\n{"n" * 200_000},a\n"{"n," * 100_000}",b\n')
+    column = read_label(tmp_path / "a.csv", "y")
+    assert column.counts == {"a": 1, "b": 1}
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(b"a,y\n1,2\n"), "is gzip data; decompress it first, and give the CSV file that is in it"),
+        (lzma.compress(b"a,y\n1,2\n"), "is xz data; decompress it first"),
+        (b"PK\x03\x04" + bytes(30), "is a zip or spreadsheet file; give the CSV file that is in it, or save"),
+        ("a,y\n1,2\n".encode("utf-16"), "is UTF-16; save it as CSV in UTF-8"),
+        ("a,y\nä,2\n".encode("latin-1"), "is not UTF-8 (near byte 4); save it as CSV in UTF-8"),
+    ],
+    ids=["gzip", "xz", "zip", "utf-16", "latin-1"],
+)
+def test_what_is_no_csv_text_is_refused_with_what_to_do(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    with pytest.raises(FileUnusable) as refused:
+        read_label(tmp_path / "a.csv.gz", "y")
+    assert f"a.csv.gz {said}" in str(refused.value)

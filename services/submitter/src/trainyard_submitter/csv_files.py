@@ -6,7 +6,8 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard_schemas.codec import printable
@@ -18,6 +19,19 @@ PIPE = "|"
 DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", PIPE: "pipes"}
 _HEADER_CHARS = 1 << 20
 _JUDGED_LINES = 20
+# A text in a field may be as long as the file, as it may be for the worker; the csv module allows 128 KiB.
+_FIELD_CHARS = 1 << 30
+# First bytes of what is given as CSV and holds it at best.
+_DECOMPRESS = "decompress it first, and give the CSV file that is in it"
+_MAGIC = {
+    b"\x1f\x8b": f"is gzip data; {_DECOMPRESS}",
+    b"PK\x03\x04": "is a zip or spreadsheet file; give the CSV file that is in it, or save the sheet as CSV in UTF-8",
+    b"\xfd7zXZ": f"is xz data; {_DECOMPRESS}",
+    b"\x28\xb5\x2f\xfd": f"is zstd data; {_DECOMPRESS}",
+    b"PAR1": "is a Parquet file; save the table as CSV in UTF-8",
+    b"\xff\xfe": "is UTF-16; save it as CSV in UTF-8",
+    b"\xfe\xff": "is UTF-16; save it as CSV in UTF-8",
+}
 # A field in double quotes, where one may begin.
 _QUOTED = re.compile(r'(^|[,;\t|\r\n]) *"[^"]*(?:""[^"]*)*(?:"|\Z)')
 
@@ -31,16 +45,18 @@ def read_label(path: Path, label: str, groups: Sequence[str] = ()) -> LabelColum
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
             raise FileUnusable(f"{shown} is no plain file; give a CSV file")
+        _refuse_other_kinds(path, shown)
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, delimiter = _header(file.read(_HEADER_CHARS), shown)
             file.seek(0)
             split_at = DELIMITER_NAMES[delimiter]
             index = label_index(header, label, split_at)
             group_columns(header, groups, label, split_at)
-            rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            next(row for row in rows if row)
             column = LabelColumn(label)
-            column.add(row[index] if index < len(row) else "" for row in rows if row)
+            with _long_fields():
+                rows = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+                next(row for row in rows if row)
+                column.add(row[index] if index < len(row) else "" for row in rows if row)
             return column
     except FileNotFoundError:
         raise FileUnusable(f"there is no file {shown}") from None
@@ -59,6 +75,24 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileUnusable(f"{printable(path, 200)} cannot be read: {error.strerror or error}") from error
+
+
+def _refuse_other_kinds(path: Path, shown: str) -> None:
+    with path.open("rb") as file:
+        start = file.read(max(map(len, _MAGIC)))
+    for magic, what in _MAGIC.items():
+        if start.startswith(magic):
+            raise FileUnusable(f"{shown} {what}")
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """The limit is the csv module's, for the whole process."""
+    before = csv.field_size_limit(_FIELD_CHARS)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def likely_delimiters(start: str) -> Sequence[str]:
