@@ -13,7 +13,7 @@ from trainyard_schemas.trainers import TRAINERS
 from trainyard_schemas.upcasting import parse_request
 from trainyard_submitter.errors import InvalidRequest
 from trainyard_submitter.inference import MISSING, LabelColumn, TaskType, group_columns, infer, label_index
-from trainyard_submitter.training_request import Wish, run_name, trainer_known, training_request
+from trainyard_submitter.training_request import Wish, numbers_known, run_name, trainer_known, training_request
 
 ROOT = Path(__file__).parents[3]
 
@@ -208,6 +208,21 @@ def test_any_file_name_makes_a_name_that_intake_takes(stem: str) -> None:
     request = training_request(wish, stem=stem, uri="a.csv", task_type="regression", metric="rmse")
     parse_request({**request, "dataset": {**request["dataset"], "label": "y"}})
     assert len(run_name(stem, "y", "sklearn")) >= 3
+
+
+@pytest.mark.parametrize("test_size", [float("nan"), float("inf"), -float("inf"), -0.1, 0.0, 1.0, 20.0])
+def test_a_share_that_is_none_is_named_by_its_option(test_size: float) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"^--test-size: .* is no share of the rows; give a number between 0 and 1"
+    ):
+        numbers_known(Wish("y", "flaml", 60.0, test_size=test_size))
+    numbers_known(Wish("y", "flaml", 60.0, test_size=0.2))
+
+
+@pytest.mark.parametrize("time_s", [float("nan"), float("inf")])
+def test_a_time_without_end_is_named_by_its_option(time_s: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"^--time: .* is no time; give a number of seconds"):
+        numbers_known(Wish("y", "flaml", time_s))
 
 
 def test_a_trainer_of_no_tables_is_refused() -> None:

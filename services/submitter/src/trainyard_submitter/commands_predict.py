@@ -59,6 +59,8 @@ def predict(
     with reported(as_json):
         if not file.is_file():
             raise FileUnusable(f"{printable(file, 200)} is no file; give a CSV file with the rows to predict")
+        if out is not None:
+            _writable(out)
         with connected(bootstrap, topic_prefix) as client:
             run_id = full_id(client, run)
             state = client.get(run_id)
@@ -76,6 +78,15 @@ def predict(
                 sys.stdout.write(target.read_text(encoding="utf-8"))
     if out is not None and not as_json:
         note(f"{verdict['rows']} predictions are in {printable(out, 200)}")
+
+
+def _writable(out: Path) -> None:
+    """Judged before a model is fetched. Raises FileUnusable."""
+    shown = printable(out, 200)
+    if out.is_dir():
+        raise FileUnusable(f"--out {shown} is a folder; name the file to write the predictions to")
+    if not out.parent.is_dir():
+        raise FileUnusable(f"the folder of --out {shown} is not there; make it first, or name another file")
 
 
 def _model(state: RunState) -> tuple[Path, str]:

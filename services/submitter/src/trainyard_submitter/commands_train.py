@@ -37,7 +37,7 @@ from trainyard_submitter.csv_files import read_label, sha256_of
 from trainyard_submitter.errors import ConfigurationError, Unavailable
 from trainyard_submitter.inference import Inference, TaskType, infer, refuse
 from trainyard_submitter.submission import Prepared
-from trainyard_submitter.training_request import Wish, trainer_known, training_request
+from trainyard_submitter.training_request import Wish, numbers_known, trainer_known, training_request
 
 train_app = typer.Typer(**SETTINGS)
 _TASKS: dict[str, TaskType] = {"classification": "classification", "regression": "regression"}
@@ -110,6 +110,7 @@ def _judge(file: Path, wish: Wish, task: str | None, metric: str | None) -> Infe
     if task is not None and task not in _TASKS:
         refuse("field_invalid", "--task", f"'{printable(task)}' is none of {', '.join(_TASKS)}")
     trainer_known(wish.trainer)
+    numbers_known(wish)
     asked = None if task is None else _TASKS[task]
     found = infer(read_label(file, wish.label, wish.groups), task_type=asked, metric=metric)
     legal = TRAINERS[wish.trainer].metrics[found.task_type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ def trainer_known(name: str) -> None:
     tabular = [trainer.name for trainer in TRAINERS.values() if "tabular" in trainer.dataset_types]
     if name not in tabular:
         refuse("trainer_unknown", "--trainer", f"'{name}' trains no tables; use one of {', '.join(tabular)}")
+
+
+def numbers_known(wish: Wish) -> None:
+    """Raises InvalidRequest for what a command line takes for a number and a request does not."""
+    if wish.test_size is not None and not 0 < wish.test_size < 1:
+        message = f"{wish.test_size:g} is no share of the rows; give a number between 0 and 1, such as 0.2"
+        refuse("field_invalid", "--test-size", message)
+    if not math.isfinite(wish.time_budget_s):
+        refuse("field_invalid", "--time", f"{wish.time_budget_s:g} is no time; give a number of seconds, such as 60")
 
 
 def run_name(stem: str, label: str, trainer: str) -> str:
