@@ -40,3 +40,8 @@ def test_predict_wants_a_file_to_write_to(table: Path, capsys: pytest.CaptureFix
     status = main(["predict", "0" * 8, str(table), "--out", str(table.parent / out), *NOWHERE])
     assert (status, said in (told := capsys.readouterr().err)) == (3, True), told
     assert "--out" in told
+
+
+def test_the_help_says_that_two_groups_mean_their_combination(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    assert "given twice, rows equal in both columns" in " ".join(capsys.readouterr().out.split())

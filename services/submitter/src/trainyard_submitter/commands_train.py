@@ -52,7 +52,12 @@ def train(
     metric: Annotated[str | None, typer.Option("--metric", help="What to compare models by.")] = None,
     task: Annotated[str | None, typer.Option("--task", help="classification or regression.")] = None,
     group: Annotated[
-        list[str] | None, typer.Option("--group", metavar="COLUMN", help="Keep rows with equal values together.")
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="COLUMN",
+            help="Keep rows with equal values on one side of the split; given twice, rows equal in both columns.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call the run.")] = None,
     project: Annotated[str | None, typer.Option("--project", help="ClearML project.")] = None,
