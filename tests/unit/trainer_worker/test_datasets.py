@@ -185,6 +185,13 @@ def test_common_dialects_read_alike(separator: str, bom: bytes, end: str) -> Non
     assert frame["b"].isna().tolist() == [False, True]
 
 
+@pytest.mark.parametrize("content", [b"a, b, d\tc\n1,5\t2\n", b"a b|c\n1|2\n", b"a, b, d;c\n1,5;2\n"])
+def test_a_table_is_split_where_its_header_is(content: bytes) -> None:
+    table = datasets.parse_csv(content)
+    assert table.shape == (1, 2)
+    assert list(table["c"]) == [2]
+
+
 def test_white_space_around_texts_is_none_of_theirs() -> None:
     table = datasets.parse_csv('a,b\nx ,1\n x,2\n" x ",3\n"  ",4\n\u00a0x\u00a0,5\n'.encode(), texts=["a"])
     assert table["a"].tolist()[:3] == ["x", "x", "x"]

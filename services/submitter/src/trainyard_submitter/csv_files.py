@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard_schemas.codec import printable
+from trainyard_schemas.csv_dialect import DELIMITER_NAMES, MAX_HEADER_CHARS, header_of
 from trainyard_submitter.errors import FileUnusable
 from trainyard_submitter.inference import LabelColumn, group_columns, label_index
 
-DELIMITERS = (",", ";", "\t")
-PIPE = "|"
-DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", PIPE: "pipes"}
-_HEADER_CHARS = 1 << 20
-_JUDGED_LINES = 20
 # A text in a field may be as long as the file, as it may be for the worker; the csv module allows 128 KiB.
 _FIELD_CHARS = 1 << 30
 # First bytes of what is given as CSV and holds it at best.
@@ -32,8 +26,6 @@ _MAGIC = {
     b"\xff\xfe": "is UTF-16; save it as CSV in UTF-8",
     b"\xfe\xff": "is UTF-16; save it as CSV in UTF-8",
 }
-# A field in double quotes, where one may begin.
-_QUOTED = re.compile(r'(^|[,;\t|\r\n]) *"[^"]*(?:""[^"]*)*(?:"|\Z)')
 
 
 def read_label(path: Path, label: str, groups: Sequence[str] = ()) -> LabelColumn:
@@ -47,7 +39,7 @@ def read_label(path: Path, label: str, groups: Sequence[str] = ()) -> LabelColum
             raise FileUnusable(f"{shown} is no plain file; give a CSV file")
         _refuse_other_kinds(path, shown)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, delimiter = _header(file.read(_HEADER_CHARS), shown)
+            header, delimiter = _header(file.read(MAX_HEADER_CHARS), shown)
             file.seek(0)
             split_at = DELIMITER_NAMES[delimiter]
             index = label_index(header, label, split_at)
@@ -95,37 +87,11 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def likely_delimiters(start: str) -> Sequence[str]:
-    """What may split a file that begins so: what stands equally often, outside of quotes, in each of its first lines.
-
-    Where nothing does, any of DELIMITERS may; a pipe only where none of these stands in the header.
-    """
-    # A quote stays where a quoted field was: the line is not blank.
-    lines = [line for line in re.split(r"[\r\n]+", _QUOTED.sub(r'\1"', start)) if line.strip(" ")]
-    if len(start) >= _HEADER_CHARS and len(lines) > 1:
-        del lines[-1]  # cut off
-    lines = lines[:_JUDGED_LINES]
-    counts = {sign: {line.count(sign) for line in lines} for sign in (*DELIMITERS, PIPE)}
-    even = [sign for sign, found in counts.items() if len(found) == 1 and 0 not in found]
-    if likely := [sign for sign in even if sign != PIPE]:
-        return likely
-    is_piped = PIPE in even and len(lines) > 1 and not any(sign in lines[0] for sign in DELIMITERS)
-    return (PIPE,) if is_piped else DELIMITERS
-
-
 def _header(start: str, shown: str) -> tuple[list[str], str]:
     """The column names, and the likely delimiter that splits them into the most."""
     if "\0" in start:
         raise FileUnusable(f"{shown} holds NUL bytes: it is no CSV text")
-    best: tuple[list[str], str] = ([], DELIMITERS[0])
-    for delimiter in likely_delimiters(start):
-        rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
-        try:
-            record = next((row for row in rows if row), [])
-        except csv.Error:  # a field beyond the parser's limit: not split by this delimiter
-            continue
-        if len(record) > len(best[0]):
-            best = ([name.strip() for name in record], delimiter)
-    if not best[0]:
+    names, delimiter = header_of(start)
+    if not names:
         raise FileUnusable(f"{shown} is empty or has no header line; the first line must name the columns")
-    return best
+    return names, delimiter

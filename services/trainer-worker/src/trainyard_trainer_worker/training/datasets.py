@@ -8,7 +8,6 @@ has its own detail code and a sentence that says what there is.
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
 import io
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from trainyard_schemas.csv_dialect import MAX_HEADER_CHARS, header_of
 from trainyard_schemas.vocabulary import Reason
 from trainyard_trainer_worker.spec import (
     AttemptError,
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 30
 MAX_COLUMNS = 10_000
-MAX_HEADER_CHARS = 1 << 20
 MAX_CANDIDATES = 10_000
 DECODE_BYTES = 16 << 20
-DELIMITERS = (",", ";", "\t")
 
 # First bytes of what people rename to .csv: pickle protocols 2 to 5, zip and xlsx, gzip, Parquet, HDF5, 7z, xz, zstd.
 _MAGIC = {
@@ -214,7 +212,7 @@ def _read_once(path: Path, root: Path, max_bytes: int) -> bytes:
 
 
 def parse_csv(content: bytes, max_columns: int = MAX_COLUMNS, texts: Collection[str] = ()) -> pd.DataFrame:
-    """The table in `content`: UTF-8 with or without BOM, separated by comma, semicolon or tab, with a header line.
+    """The table in `content`: UTF-8 with or without BOM, split by comma, semicolon, tab or pipe, with a header line.
 
     Column names are unique; they and all texts are without white space around them. The columns in `texts` are read as
     they are written (`007`, `true`), whatever else stands in them. A blank line is no row, but where there is one
@@ -293,18 +291,9 @@ def _check_bytes(content: bytes) -> None:
 
 
 def _header(content: bytes) -> tuple[list[str], str]:
-    """The names in the first record, and the delimiter that splits it into the most of them."""
+    """The names in the first record, each with one, and the delimiter."""
     start = content[: MAX_HEADER_CHARS * 4].decode("utf-8-sig", errors="ignore")[:MAX_HEADER_CHARS]
-    best: tuple[list[str], str] = ([], DELIMITERS[0])
-    for delimiter in DELIMITERS:
-        try:
-            rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, skipinitialspace=True)
-            record: list[str] = next((row for row in rows if row), [])
-        except csv.Error:  # a field beyond the parser's limit: not split by this delimiter
-            continue
-        if len(record) > len(best[0]):
-            best = ([name.strip() for name in record], delimiter)
-    names, delimiter = best
+    names, delimiter = header_of(start)
     if not names:
         raise invalid_dataset(Detail.NOT_CSV, "the first line cannot be read as a CSV header")
     return [name or f"column_{index}" for index, name in enumerate(names)], delimiter
