@@ -14,8 +14,8 @@ from typing import Literal, NoReturn
 
 from trainyard_schemas.codec import printable
 from trainyard_schemas.errors import FieldError
+from trainyard_schemas.number_notation import is_written_number, notation_of
 from trainyard_submitter.errors import InvalidRequest
-from trainyard_submitter.notation import is_written_number, notation_of
 
 TaskType = Literal["classification", "regression"]
 CLASSIFICATION: TaskType = "classification"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from trainyard_schemas.number_notation import is_written_number
 from trainyard_trainer_worker.spec import listed
 from trainyard_trainer_worker.training import frames
 from trainyard_trainer_worker.training.frames import MAX_INFERRED_CLASSES, NUMBER_SHARE, Column
@@ -17,8 +17,6 @@ MOSTLY = 0.5
 """From this share of numbers on a column of text is doubted."""
 SAMPLE = 10_000
 """About so many values of a column of text are looked at, evenly."""
-
-_OTHER_NUMBER = re.compile(r"[-+]?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[ \u00a0\u202f.,'’]\d{3})+|\d+)(?:[.,]\d+)?\s?[$€£¥%]?")
 
 
 def of_training(table: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
@@ -79,7 +77,7 @@ def _of_text(name: str, values: pd.Series[Any]) -> list[str]:
     numbers = pd.to_numeric(values, errors="coerce")
     is_number = numbers.notna().to_numpy(dtype=bool)
     others = values[~is_number]
-    meant = is_number | np.array([_OTHER_NUMBER.fullmatch(value) is not None for value in values], dtype=bool)
+    meant = is_number | np.array([is_written_number(value) for value in values], dtype=bool)
     if meant.mean() >= NUMBER_SHARE:
         return [
             f"column {listed([name])} is used as text, and looks like numbers written in another way "
