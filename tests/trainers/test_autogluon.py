@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import signal
 import subprocess
 import sys
 import tarfile
@@ -49,6 +50,33 @@ assert not [name for name in sys.modules if name.startswith("trainyard")]
 print(json.dumps({"load": manifest["model"]["load"], "proba": predictor.predict_proba(rows).values.tolist(),
                   "expected": sample["probabilities"]}))
 """
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+def test_an_alarm_that_a_finalizer_swallows_rings_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainyard_trainer_worker.trainers import autogluon_control
+    from trainyard_trainer_worker.trainers.autogluon_control import TimeUp, interrupted_after
+
+    monkeypatch.setattr(autogluon_control, "AGAIN_S", 0.2)
+    rung: list[bool] = []
+
+    class Busy:
+        def __del__(self) -> None:
+            try:
+                time.sleep(20)
+            except TimeUp:
+                rung.append(True)
+                raise
+
+    def work() -> None:
+        with interrupted_after(0.1):
+            Busy()
+            time.sleep(20)
+
+    with pytest.raises(TimeUp):
+        work()
+    assert rung == [True]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_the_packed_model_loads_with_autogluon_alone_and_predicts_the_same(train_here: Train, tmp_path: Path) -> None:

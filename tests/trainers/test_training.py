@@ -20,6 +20,11 @@ from trainyard_trainer_worker.training.packing import read, sha256
 from trainyard_trainer_worker.training.predicting import predict_file
 
 TRAINERS = ("sklearn", "flaml", "autogluon")
+# Bounded by trials, not by time: on a busy machine two seconds are too few for FLAML or AutoGluon to learn anything.
+BY_TRIALS = {
+    "flaml": {"fit_args": {"max_iter": 12, "estimator_list": ["lgbm"]}},
+    "autogluon": {"fit_args": {"hyperparameters": {"GBM": {}, "XGB": {}, "LR": {}}}},
+}
 
 
 def mixed_csv(task: str, rows: int = 160) -> str:
@@ -51,7 +56,8 @@ def test_flaml_learns_a_class_that_one_group_holds_alone(train_here: Train, metr
     labels = ["A" if line.startswith("0,") else "BC"[i % 2] for i, line in enumerate(GROUPS)]
     csv = "g,x,z,y\n" + "".join(f"{line},{label}\n" for line, label in zip(GROUPS, labels, strict=True))
     split = {"method": "group_shuffle", "test_size": 0.25}
-    trained = train_here(body("flaml", "y", "classification", metric, group_key=["g"], split=split), csv=csv)
+    bounds = {"time_budget_s": 100, "extras": BY_TRIALS}
+    trained = train_here(body("flaml", "y", "classification", metric, group_key=["g"], split=split, **bounds), csv=csv)
     assert trained.results["summary"]["inner_validation"] == "cross-validation by group"
     assert {row["model"] for row in trained.results["leaderboard"]} >= {"lgbm"}
 
@@ -62,7 +68,8 @@ def test_a_code_is_predicted_by_what_is_written_whatever_else_the_file_holds(
 ) -> None:
     codes = ["007", "012", "A1", "B2"]
     csv = "code,x,y\n" + "".join(f"{codes[i % 4]},{i % 3},{'P' if i % 4 == 0 else 'Q'}\n" for i in range(800))
-    trained = train_here(body(trainer, "y", "classification", "accuracy"), csv=csv)
+    request = body(trainer, "y", "classification", "accuracy", time_budget_s=100, extras=BY_TRIALS)
+    trained = train_here(request, csv=csv)
     archive = trained.work_dir / "model.tar.gz"
     data, out = tmp_path / "new.csv", tmp_path / "out.csv"
     data.write_text("code,x\n007,0\n012,0\n007,1\n")
@@ -74,12 +81,7 @@ def test_a_code_is_predicted_by_what_is_written_whatever_else_the_file_holds(
 @pytest.mark.parametrize(("task", "metric"), [("binary", "f1"), ("multiclass", "f1_macro"), ("regression", "r2")])
 def test_mixed_columns_and_text_labels_are_learned(train_here: Train, trainer: str, task: str, metric: str) -> None:
     task_type = "regression" if task == "regression" else "classification"
-    request = body(trainer, "label", task_type, metric, time_budget_s=100)
-    # Bounded by trials, not by time: on a busy machine two seconds are too few for FLAML to learn anything.
-    request["extras"] = {
-        "flaml": {"fit_args": {"max_iter": 12, "estimator_list": ["lgbm"]}},
-        "autogluon": {"fit_args": {"hyperparameters": {"GBM": {}, "XGB": {}, "LR": {}}}},
-    }
+    request = body(trainer, "label", task_type, metric, time_budget_s=100, extras=BY_TRIALS)
     trained = train_here(request, csv=mixed_csv(task))
     results = trained.results
     assert results["value"] > max(0.6, results["baseline"])

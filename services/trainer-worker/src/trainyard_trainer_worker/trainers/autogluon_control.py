@@ -19,10 +19,14 @@ class TimeUp(BaseException):
     """The budget is used up. Not an Exception: AutoGluon takes those for a model that failed, and trains on."""
 
 
+AGAIN_S = 1.0
+"""After how long it is said again: what is raised in a finalizer, or in a callback of C, is printed and forgotten."""
+
+
 @contextmanager
 def interrupted_after(seconds: float) -> Iterator[None]:
-    """Raise `TimeUp` in the body when it takes longer. Signals reach the main thread only; elsewhere this does
-    nothing, and AutoGluon's own limit holds."""
+    """Raise `TimeUp` in the body when it takes longer, until it ends. Signals reach the main thread only; elsewhere
+    this does nothing, and AutoGluon's own limit holds."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,10 +35,13 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         raise TimeUp
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
-    finally:
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+    finally:  # also where it rang on the way out
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
 
